@@ -15,6 +15,20 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from etl_container.formats.options import ReadOptions
+
+__all__ = [
+    "Description",
+    "Dialect",
+    "Kind",
+    "RawBatch",
+    "ReadOptions",
+    "Reject",
+    "RejectSink",
+    "Source",
+    "TableReader",
+]
+
 
 class Kind(enum.Flag):
     """What a format knows about the values of one column in one batch.
@@ -137,31 +151,6 @@ class TableReader(Protocol):
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         """``(record, line, text)`` for each of the ascending ``records``; re-reads the object, after batches()."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """The user's word on how to read a dataset (``[dataset.NAME.read]``); None means: find out."""
-
-    format: str | None = None
-    encoding: str | None = None
-    delimiter: str | None = None
-    quote: str | None = None
-    escape: str | None = None
-    header: bool | None = None
-    skip_lines: int | None = None
-    sheet: str | None = None
-    member: str | None = None
-    nulls: tuple[str, ...] | None = None
-    """Texts that mean null in every column, besides the empty one."""
-    flatten: bool = False
-    """JSON: nested objects become columns ``a.b`` instead of jsonb."""
-    exact_decimals: bool = False
-    """Numbers with a fraction become numeric instead of double precision."""
-    timezone: str | None = None
-    """What zone a timestamp without one is in; None keeps it without."""
-    date_order: str | None = None
-    """``dmy`` or ``mdy`` for dates like 03/04/2024; None decides over the column."""
 
 
 @dataclass(frozen=True, slots=True)
