@@ -84,7 +84,7 @@ class Contract:
     """Of one object."""
     max_rows: int | None = None
     fresh_column: str | None = None
-    """A date or timestamp column whose newest value may not be older than ``fresh_within`` when the object is loaded."""
+    """A date or timestamp column whose newest value may not be older than ``fresh_within`` at the load."""
     fresh_within: float | None = None
     """Seconds."""
     tolerate: Tolerance = Tolerance()
