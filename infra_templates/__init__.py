@@ -1,0 +1,1 @@
+"""CloudFormation as files; data, not code."""

@@ -1,0 +1,1 @@
+"""The control plane: what the operator types."""

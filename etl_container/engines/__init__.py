@@ -1,0 +1,1 @@
+"""Who runs the shards of a load: this process, or a cluster."""

@@ -1,0 +1,1 @@
+"""One small module per group of commands: parse, one call, show. No logic."""

@@ -1,0 +1,1 @@
+"""The local and the AWS implementation behind a stage."""

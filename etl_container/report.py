@@ -1,0 +1,72 @@
+"""What a load has to say: events while it runs, one report at its end. Frozen facts, drawn elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+LoadState = Literal["loaded", "already_loaded", "superseded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """How one object version fared."""
+
+    key: str
+    version: str
+    dataset: str
+    table: str
+    state: LoadState
+    rows: int = 0
+    """Rows of this object version in the table."""
+    rejects: int = 0
+    seconds: float = 0.0
+    run: str | None = None
+    error: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+    retryable: bool = False
+    changes: tuple[str, ...] = ()
+    """What became of the table, as sentences: created, columns added, types widened."""
+    notes: tuple[str, ...] = ()
+    """What the reader and the type inference want the user to know."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage of the pipeline; stages overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Bytes on their way into the raw zone."""
+
+    key: str
+    done: int
+    """Bytes so far."""
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A load on its way."""
+
+    key: str
+    rows: int
+    done: int
+    """Bytes of the object read so far."""
+    total: int | None
+    """The object's size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know now: waking the database, waiting for another load."""
+
+    text: str
+
+
+Event = Landing | Loading | Notice
+OnEvent = Callable[[Event], None]
+
+
+def silent(_event: Event) -> None:
+    """Drops every event."""

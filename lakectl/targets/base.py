@@ -1,0 +1,267 @@
+"""What every stage can do, in the product's words. ``local.py`` does it on this machine, ``aws.py`` in an account.
+
+The commands talk to this protocol alone and never ask which stage they are on. Everything returned is a frozen fact;
+``ui`` draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from etl_container.report import LoadReport, OnEvent, silent
+
+Rows = Iterator[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """An object in the raw zone."""
+
+    key: str
+    version: str
+    size: int
+    """Bytes."""
+    created: bool
+    """False when the newest version already had this content."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object version, as the ledger and the raw zone know it."""
+
+    key: str
+    version: str
+    dataset: str
+    state: Literal["pending", "loaded", "superseded", "failed", "undone"]
+    rows: int | None
+    rejects: int | None
+    size: int
+    media_type: str | None
+    run: str | None
+    landed: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """One attempt to process one object version."""
+
+    run: str
+    key: str
+    version: str
+    state: Literal["running", "loaded", "already_loaded", "superseded", "failed", "undone"]
+    rows: int | None
+    rejects: int | None
+    started: datetime
+    seconds: float | None
+    error: str | None
+    dataset: str = ""
+    hint: str | None = None
+    exit_code: int | None = None
+    notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    transform: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """A column of a table in the warehouse."""
+
+    name: str
+    type: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table in the warehouse. ``columns`` leaves the lineage column out."""
+
+    table: str
+    columns: tuple[ColumnInfo, ...]
+    rows: int
+    size: int = 0
+    """Bytes on disk, indexes included."""
+    dataset: str | None = None
+    objects: int = 0
+    updated: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectInfo:
+    """A record that could not become a row."""
+
+    id: int
+    run: str
+    dataset: str
+    key: str
+    line: int | None
+    column: str | None
+    value: str | None
+    reason: str
+    text: str | None
+    state: Literal["open", "resolved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why something is as it is: one sentence of cause, the facts, and the next step."""
+
+    subject: str
+    cause: str
+    facts: tuple[tuple[str, str], ...]
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """What an undo did."""
+
+    run: str
+    table: str
+    removed: int
+    """Rows taken away."""
+    restored: int
+    """Rows brought back."""
+    restored_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryReport:
+    """What became of retried rejects."""
+
+    dataset: str
+    loaded: int
+    still_rejected: int
+    run: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """A stage at a glance."""
+
+    stage: str
+    warehouse: str
+    """Where, without any secret."""
+    state: str
+    """``ready``, ``stopped``, ``not created`` …"""
+    facts: tuple[tuple[str, str], ...]
+    objects: dict[str, int]
+    """How many current objects are in each state."""
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of doctor's checks."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryColumn:
+    """A column of a result; ``type`` is PostgreSQL's name for it."""
+
+    name: str
+    type: str
+
+
+class QueryResult(Protocol):
+    """A streamed result: columns at once, rows as they come. Close it (a context manager)."""
+
+    @property
+    def columns(self) -> tuple[QueryColumn, ...]: ...
+
+    @property
+    def status(self) -> str:
+        """PostgreSQL's command tag, for statements without rows (``UPDATE 3``)."""
+
+    def rows(self) -> Rows: ...
+
+    def __enter__(self) -> QueryResult: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Target(Protocol):
+    """One stage of one lake."""
+
+    stage: str
+
+    def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
+        """Put a file (None: standard input) in the raw zone under ``key`` (``raw/<dataset>/<name>``).
+
+        Raises:
+            NotFoundError: no such file.
+            PermissionDeniedError: the file may not be read.
+            DataError: the file is empty.
+        """
+
+    def load(self, objects: Sequence[tuple[str, str | None]], *, on_event: OnEvent = silent) -> Iterator[LoadReport]:
+        """Process ``(key, version)`` pairs (None: the newest version); one report each, in order of completion.
+
+        A broken object yields a ``failed`` report; only what stops all of them raises.
+        """
+
+    def load_elsewhere(
+        self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
+    ) -> Iterator[LoadReport]:
+        """The same into another warehouse, given by DSN."""
+
+    def rehearse(self, path: str, key: str) -> LoadReport:
+        """Everything but the commit, for ``run-local --dry-run``: what loading this file would do."""
+
+    def missing(self, *, dataset: str | None = None) -> list[tuple[str, str]]:
+        """``(key, version)`` of what the raw zone has and the ledger lacks, oldest first."""
+
+    def select(
+        self, *, keys: Sequence[str], dataset: str | None, failed: bool, everything: bool
+    ) -> list[tuple[str, str]]:
+        """``(key, version)`` of the objects that ``run`` was asked for; raises NotFoundError for an unknown key."""
+
+    def query(
+        self, sql: str, parameters: dict[str, str], *, write: bool = False, limit: int | None = None
+    ) -> QueryResult:
+        """Run one statement, read-only unless ``write``.
+
+        Raises:
+            UsageError: the SQL is wrong: PostgreSQL's message, the position marked.
+            WarehouseUnavailableError: no connection.
+        """
+
+    def query_raw(self, sql: str, parameters: dict[str, str]) -> QueryResult:
+        """SQL straight on the newest raw objects: each dataset is a relation, nothing is loaded."""
+
+    def names(self) -> list[str]:
+        """Schemas, tables and columns, for completion in the interactive shell."""
+
+    def tables(self) -> list[TableInfo]: ...
+
+    def objects(self, *, dataset: str | None = None, limit: int | None = None) -> list[ObjectInfo]: ...
+
+    def runs(self, *, dataset: str | None = None, limit: int | None = None) -> list[RunInfo]: ...
+
+    def rejects(self, dataset: str | None = None, *, limit: int | None = None) -> Iterator[RejectInfo]: ...
+
+    def export_rejects(self, dataset: str | None, path: str) -> int:
+        """Open rejects as CSV, in the file's own columns, to be mended in any editor; returns their number."""
+
+    def retry_rejects(self, dataset: str | None, path: str | None, *, on_event: OnEvent = silent) -> list[RetryReport]:
+        """Load the rejects again: as mended in ``path`` (an export), or as they are, after another fix."""
+
+    def explain(self, subject: str) -> Explanation:
+        """Why a key or run is as it is; raises NotFoundError."""
+
+    def undo(self, run: str, *, on_event: OnEvent = silent) -> UndoReport: ...
+
+    def status(self) -> StatusReport: ...
+
+    def checks(self) -> Iterable[Check]:
+        """Doctor's checks, in order, each made when asked for."""
+
+    def close(self) -> None:
+        """Let go of connections and of the embedded server."""
