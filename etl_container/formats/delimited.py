@@ -1,0 +1,823 @@
+"""Delimited text (CSV, TSV and all their relatives) as a stream of text columns.
+
+The story of one file:
+
+1. ``open_delimited`` reads the first megabyte and asks :mod:`etl_container.formats.encoding` how it is encoded and
+   :mod:`etl_container.formats.dialect` how it is written and where its table begins.
+2. The text streams by in blocks of UTF-8 that end where a record ends. A block that is well formed, which a look at
+   its quotes proves, goes to Arrow's parser whole: the *fast path*. Any other block is taken apart record by record
+   in :class:`RecordParser`: the *tolerant path*. So a clean file never pays for a messy one, and one bad line in a
+   large file costs one block.
+3. Records that do not have the table's width are *odd*. They wait until a proper record follows (then they are padded,
+   trimmed or rejected) or the file ends (then they are a footer).
+
+Only this module and ``encoding`` touch the bytes; nothing here decides what a value means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from etl_container.errors import UnreadableObjectError
+from etl_container.formats import dialect as dialects
+from etl_container.formats.base import (
+    Description,
+    Dialect,
+    Kind,
+    RawBatch,
+    ReadOptions,
+    Reject,
+    RejectSink,
+    Source,
+    TableReader,
+)
+from etl_container.formats.encoding import Encoding, find_encoding, to_text, utf8_blocks
+
+SAMPLE_BYTES = 1 << 20
+"""How much of the file the dialect is decided on."""
+BLOCK_BYTES = 1 << 20
+"""How much is parsed at a time."""
+MAX_QUOTED_BYTES = 32 << 20
+"""A quoted value that is not closed within this is no quoted value: its quote is a stray one."""
+MAX_LINE_BYTES = 256 << 20
+"""A longer line is no record of a delimited text."""
+MAX_WAITING = 1000
+"""How many odd records may wait for what follows them."""
+NOTED_LINES = 5
+"""How many lines a note names before it only counts."""
+
+Cells = list[str | None]
+
+
+def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) -> TableReader:
+    """Open ``source`` as a delimited text: every column a string, unquoted empty values null.
+
+    Raises:
+        UnreadableObjectError: it is empty, or not text.
+        ConfigError: an option cannot be used.
+    """
+    return _DelimitedReader(source, options, rejects)
+
+
+@dataclass(slots=True)
+class Record:
+    """One record as the tolerant path found it. Positions count characters in the text it was parsed from."""
+
+    cells: Cells
+    line: int
+    """0-based physical line in that text."""
+    start: int
+    end: int
+    """Where its text ends, before the line end."""
+    stray: bool = False
+    """Whether a quote in it had to be taken as an ordinary character."""
+
+
+class RecordParser:
+    """Splits text into records by a dialect, one by one, whatever the state of the text."""
+
+    def __init__(self, dialect: Dialect, width: int | None) -> None:
+        self._dialect = dialect
+        self._width = width
+        delimiter, quote, escape = dialect.delimiter, dialect.quote, dialect.escape
+        self._spaces = delimiter == " "
+        d = " +" if self._spaces else re.escape(delimiter)
+        self._split = re.compile(d)
+        blank = "" if delimiter in {" ", "\t"} else r"[ \t]*"
+        if quote is not None:
+            q = re.escape(quote)
+            body = rf"[^{q}]|{q}{q}"
+            if escape is not None and escape != quote:
+                e = re.escape(escape)
+                body = rf"[^{q}{e}]|{e}.|{q}{q}"
+            after = rf"{blank}(?={d}|[\r\n]|\Z)"
+            self._quoted = re.compile(rf"{blank}{q}((?:{body})*+){q}{after}", re.DOTALL)
+            self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
+            self._opens = re.compile(rf"{blank}{q}")
+        plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
+        self._plain = re.compile(plain, re.DOTALL)
+        self._line = re.compile(r"[^\r\n]*+")
+
+    def records(self, text: str, *, final: bool) -> tuple[list[Record], int, int]:
+        """The complete records of ``text``, and how many characters and lines they took, blank lines included.
+
+        ``final`` says that nothing follows the text, so that its last record is complete.
+        """
+        records: list[Record] = []
+        position, line, size = 0, 0, len(text)
+        quote = self._dialect.quote
+        while position < size:
+            end = self._line.match(text, position).end()  # type: ignore[union-attr]
+            if end >= size - 1 and not final:
+                break
+            content = text[position:end]
+            lines = 1
+            if not content or content.isspace() and (self._width != 1 or not content.strip("\r\n")):
+                if content and self._dialect.delimiter in content and not self._spaces:
+                    records.append(Record(self._split_plain(content), line, position, end))
+            elif (quote is None or quote not in content) and self._dialect.escape is None:
+                records.append(Record(self._split_plain(content), line, position, end))
+            else:
+                found = self._with_quotes(text, position, end, final=final)
+                if found is None:
+                    break
+                cells, end, stray = found
+                records.append(Record(cells, line, position, end, stray))
+                lines += _line_ends(text[position:end])
+            position = _after_line_end(text, end)
+            line += lines
+        return records, position, line
+
+    def _split_plain(self, content: str) -> Cells:
+        if self._spaces:
+            return [cell or None for cell in self._split.split(content.strip(" "))]
+        return [cell or None for cell in content.split(self._dialect.delimiter)]
+
+    def _with_quotes(self, text: str, start: int, line_end: int, *, final: bool) -> tuple[Cells, int, bool] | None:
+        """A record that holds quotes; None when more text is needed to know where it ends."""
+        strict = self._walk(text, start, len(text))
+        if strict is not None:
+            cells, end = strict
+            if end > line_end:
+                if end >= len(text) - 1 and not final:
+                    return None
+                if self._swallows(text, start, line_end, end, len(cells)):
+                    strict = None
+            if strict is not None:
+                return cells, end, False
+        elif not final and len(text) - start < MAX_QUOTED_BYTES and self._open_at_end(text, start):
+            return None
+        own = text[start:line_end]
+        best: tuple[Cells, int] | None = None
+        for cells, end in self._readings(own):
+            if best is None or len(cells) == self._width:
+                best = (cells, end)
+            if len(cells) == self._width:
+                break
+        if best is None:  # pragma: no cover - a line has always one reading
+            best = (self._split_plain(own), len(own))
+        return best[0], line_end, True
+
+    def _swallows(self, text: str, start: int, line_end: int, end: int, width: int) -> bool:
+        """Whether a value over several lines is better read as a stray quote, because its lines are records."""
+        if self._width is None or self._width < 2:
+            return False
+        own = next(self._readings(text[start:line_end]), None)
+        alone = any(len(cells) == self._width for cells, _ in self._readings(text[start:line_end]))
+        if own is None or not alone:
+            return False
+        if width != self._width:
+            return True
+        following = _after_line_end(text, line_end)
+        stop = self._line.match(text, following).end()  # type: ignore[union-attr]
+        return any(len(cells) == self._width for cells, _ in self._readings(text[following:stop]))
+
+    def _open_at_end(self, text: str, start: int) -> bool:
+        """Whether the strict reading runs out of text inside a quoted value."""
+        position = start
+        while True:
+            if self._opens.match(text, position):
+                found = self._quoted.match(text, position)
+                if found is None:
+                    quote = self._dialect.quote or ""
+                    open_end = self._opens.match(text, position).end()  # type: ignore[union-attr]
+                    rest = text[open_end:].replace(quote * 2, "")
+                    return quote not in rest or rest.endswith(quote)
+                position = found.end()
+            else:
+                position = self._plain.match(text, position).end()  # type: ignore[union-attr]
+            after = self._split.match(text, position)
+            if after is None:
+                return position >= len(text)
+            position = after.end()
+
+    def _walk(self, text: str, start: int, stop: int) -> tuple[Cells, int] | None:
+        """The record at ``start`` when every quote in it stands where it should."""
+        cells: Cells = []
+        position = start
+        while True:
+            if self._opens.match(text, position):
+                found = self._quoted.match(text, position, stop)
+                if found is None:
+                    return None
+                cells.append(self._unquote(found.group(1)))
+                position = found.end()
+            else:
+                found = self._plain.match(text, position, stop)
+                value = found.group() if found else ""
+                cells.append(self._unescape(value) or None)
+                position = found.end() if found else position
+            after = self._split.match(text, position, stop)
+            if after is None:
+                return cells, position
+            position = after.end()
+
+    def _readings(self, own: str) -> Iterator[tuple[Cells, int]]:
+        """Every way to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
+        budget = 64
+        stack: list[tuple[int, Cells]] = [(0, [])]
+        while stack and budget:
+            position, cells = stack.pop()
+            while True:
+                if self._dialect.quote and self._opens.match(own, position):
+                    found = self._quoted.match(own, position)
+                    if found is None:
+                        literal = self._plain.match(own, position).end()  # type: ignore[union-attr]
+                        lenient = self._lenient.match(own, position)
+                        if lenient is not None:
+                            stack.append((literal, [*cells, own[position:literal] or None]))
+                            if (after := self._split.match(own, literal)) is not None:
+                                stack[-1] = (after.end(), stack[-1][1])
+                            else:
+                                cells_done = stack.pop()[1]
+                                budget -= 1
+                                yield cells_done, len(own)
+                            cells = [*cells, self._unquote(lenient.group(1))]
+                            position = lenient.end()
+                        else:
+                            cells = [*cells, own[position:literal] or None]
+                            position = literal
+                    else:
+                        cells = [*cells, self._unquote(found.group(1))]
+                        position = found.end()
+                else:
+                    end = self._plain.match(own, position).end()  # type: ignore[union-attr]
+                    cells = [*cells, self._unescape(own[position:end]) or None]
+                    position = end
+                after = self._split.match(own, position)
+                if after is None:
+                    break
+                position = after.end()
+            budget -= 1
+            yield cells, len(own)
+
+    def _unquote(self, body: str) -> str:
+        quote = self._dialect.quote or ""
+        if self._dialect.escape:
+            return self._unescape(body.replace(quote * 2, quote))
+        return body.replace(quote * 2, quote)
+
+    def _unescape(self, value: str) -> str:
+        escape = self._dialect.escape
+        if escape is None or escape not in value:
+            return value
+        return re.sub(re.escape(escape) + r"(.)", r"\1", value, flags=re.DOTALL)
+
+
+def _line_ends(text: str) -> int:
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
+
+
+def _after_line_end(text: str, end: int) -> int:
+    """The position after the line end at ``end``."""
+    if text.startswith("\r\n", end):
+        return end + 2
+    return min(end + 1, len(text))
+
+
+class _Blocks:
+    """A text as UTF-8 bytes, of which the reader looks at as much as it needs and takes what it understood."""
+
+    def __init__(self, stream: BinaryIO, encoding: Encoding, wrong: list[int]) -> None:
+        self._stream = stream
+        self._blocks = utf8_blocks(stream, encoding, BLOCK_BYTES, wrong)
+        self.data = b""
+        self.ended = False
+        self.line = 0
+        """Physical lines taken so far."""
+        self.offset = 0
+        """Bytes taken so far, of the text as UTF-8."""
+
+    def want(self, size: int) -> None:
+        """Have at least ``size`` bytes at hand, unless the text ends."""
+        if self.ended or len(self.data) >= size:
+            return
+        parts, have = [self.data], len(self.data)
+        while have < size:
+            block = next(self._blocks, None)
+            if block is None:
+                self.ended = True
+                break
+            parts.append(block)
+            have += len(block)
+        self.data = b"".join(parts)
+
+    def take(self, size: int, lines: int) -> None:
+        self.data = self.data[size:]
+        self.offset += size
+        self.line += lines
+
+    def skip_lines(self, count: int) -> None:
+        """Take ``count`` physical lines."""
+        for _ in range(count):
+            size = BLOCK_BYTES
+            while True:
+                self.want(size)
+                found = re.search(rb"\r\n|\n|\r(?=[^\n])", self.data)
+                if found or self.ended:
+                    break
+                size *= 2
+            self.take(found.end() if found else len(self.data), 1)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+@dataclass(slots=True)
+class _Notes:
+    """Sentences for the user; what happens on many lines is told once, with the first lines and a count."""
+
+    sentences: list[str] = field(default_factory=list)
+    counted: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+
+    def at(self, what: str, line: int) -> None:
+        count, lines = self.counted.get(what, (0, []))
+        if len(lines) < NOTED_LINES:
+            lines.append(line)
+        self.counted[what] = (count + 1, lines)
+
+    def all(self) -> tuple[str, ...]:
+        told = []
+        for what, (count, lines) in self.counted.items():
+            named = ", ".join(str(line) for line in lines)
+            more = f" and {count - len(lines)} more" if count > len(lines) else ""
+            told.append(f"{what}: line{'s' if count > 1 else ''} {named}{more}")
+        return (*self.sentences, *told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Odd:
+    """A record without the table's width, and where it stands."""
+
+    cells: Cells
+    ordinal: int
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A stretch of the text that was parsed at once: where to look for a record again."""
+
+    record: int
+    line: int
+    offset: int
+
+
+class _Builder:
+    """Collects proper rows, in order, into one batch."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._schema = pa.schema([pa.field(label, pa.string()) for label in labels])
+        self._columns: list[list[Any]] = [[] for _ in labels]
+        self._rows: list[Cells] = []
+        self._ordinals: list[tuple[int, int]] = []
+        self.count = 0
+
+    def batch(self, arrays: Sequence[Any], first: int) -> None:
+        size = len(arrays[0])
+        if not size:
+            return
+        self._spill()
+        for column, array in zip(self._columns, arrays, strict=True):
+            column.append(array)
+        self._add(first, size)
+
+    def row(self, cells: Cells, ordinal: int) -> None:
+        self._rows.append(cells)
+        self._add(ordinal, 1)
+
+    def _add(self, first: int, size: int) -> None:
+        if self._ordinals and sum(self._ordinals[-1]) == first:
+            self._ordinals[-1] = (self._ordinals[-1][0], self._ordinals[-1][1] + size)
+        else:
+            self._ordinals.append((first, size))
+        self.count += size
+
+    def _spill(self) -> None:
+        if self._rows:
+            for column, values in zip(self._columns, zip(*self._rows, strict=True), strict=True):
+                column.append(pa.array(values, pa.string()))
+            self._rows = []
+
+    def build(self) -> RawBatch | None:
+        if not self.count:
+            return None
+        self._spill()
+        arrays = [column[0] if len(column) == 1 else pa.concat_arrays(column) for column in self._columns]
+        records = None
+        if len(self._ordinals) > 1:
+            records = pa.array(np.concatenate([np.arange(first, first + size) for first, size in self._ordinals]))
+        first = self._ordinals[0][0]
+        self._columns = [[] for _ in self._columns]
+        self._ordinals = []
+        self.count = 0
+        data = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return RawBatch(data, (Kind.TEXT,) * len(arrays), first, records)
+
+
+class _DelimitedReader:
+    """The reader of one table in one delimited text."""
+
+    def __init__(self, source: Source, options: ReadOptions, rejects: RejectSink) -> None:
+        self._source = source
+        self._options = options
+        self._rejects = rejects
+        self._notes = _Notes()
+        self._wrong = [0]
+        self._spans: list[_Span] = []
+        self._waiting: list[_Odd] = []
+        head, whole = self._head()
+        if not head.strip():
+            raise UnreadableObjectError(
+                f"{source.name} is empty: there is nothing to load.", hint="Check how the file was made."
+            )
+        self._encoding = find_encoding(head, whole=whole, name=source.name, given=options.encoding)
+        text = self._sample(whole)
+        if not text.strip("\x00 \t\r\n\ufeff"):
+            raise UnreadableObjectError(
+                f"{source.name} is empty: it holds nothing but blanks.", hint="Check how the file was made."
+            )
+        self._layout = dialects.detect(text, options, whole=whole)
+        self._labels = self._layout.labels
+        self._notes.sentences.extend(self._layout.notes)
+        self._dialect = self._layout.dialect
+        self._parser = RecordParser(self._dialect, len(self._labels))
+        self._arrow = _arrow_parser(self._dialect, len(self._labels))
+
+    @property
+    def description(self) -> Description:
+        """What was found out about the file."""
+        name = self._source.name.lower()
+        known = ("csv", "tsv", "txt", "tab", "psv")
+        extension = next((part for part in reversed(name.split(".")) if part in known), None)
+        return Description(
+            format=extension or ("tsv" if self._dialect.delimiter == "\t" else "csv"),
+            encoding=self._encoding.label,
+            dialect=self._dialect,
+            others=self._layout.others,
+            has_labels=self._dialect.header,
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The original column labels."""
+        return self._labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was skipped, padded and repaired."""
+        return self._notes.all()
+
+    def _head(self) -> tuple[bytes, bool]:
+        with self._source.open() as stream:
+            head = b""
+            while len(head) <= SAMPLE_BYTES and (more := stream.read(SAMPLE_BYTES + 1 - len(head))):
+                head += more
+        return head[:SAMPLE_BYTES], len(head) <= SAMPLE_BYTES
+
+    def _sample(self, whole: bool) -> str:
+        blocks = self._open()
+        try:
+            blocks.want(SAMPLE_BYTES)
+            data = blocks.data
+            if not (whole and blocks.ended):
+                cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1))
+                data = data[: cut + 1] if cut > 0 else data
+        finally:
+            blocks.close()
+        return to_text(data)[0].replace("\x00", "")
+
+    def _open(self) -> _Blocks:
+        self._wrong = [0]
+        return _Blocks(self._source.open(), self._encoding, self._wrong)
+
+    def batches(self) -> Iterator[RawBatch]:
+        """The records, in the file's order."""
+        blocks = self._open()
+        builder = _Builder(self._labels)
+        try:
+            blocks.skip_lines(self._layout.data_line)
+            ordinal = 0
+            while True:
+                blocks.want(BLOCK_BYTES)
+                if not blocks.data:
+                    break
+                self._spans.append(_Span(ordinal, blocks.line, blocks.offset))
+                ordinal = self._step(blocks, ordinal, builder)
+                if not self._waiting or builder.count > 65536:
+                    batch = builder.build()
+                    if batch is not None:
+                        yield batch
+            self._spans.append(_Span(ordinal, blocks.line, blocks.offset))
+            self._settle(builder, at_end=True)
+            batch = builder.build()
+            if batch is not None:
+                yield batch
+        finally:
+            blocks.close()
+        if self._wrong[0]:
+            self._notes.sentences.append(
+                f"{self._wrong[0]} bytes are wrong in {self._encoding.label} and were read as Windows-1252"
+            )
+
+    def _step(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
+        """Take some records off ``blocks``; returns the ordinal of the next one."""
+        if self._arrow is not None:
+            taken = self._arrow(blocks.data, blocks.ended)
+            if taken is not None:
+                return self._fast(blocks, taken, ordinal, builder)
+        return self._tolerant(blocks, ordinal, builder)
+
+    def _fast(self, blocks: _Blocks, taken: _Taken, ordinal: int, builder: _Builder) -> int:
+        line = blocks.line
+        # Rows of Arrow's batch and odd rows interleave: an odd row's index counts both kinds.
+        done = index = 0
+        for odd_row, odd_line, text in taken.odd:
+            size = odd_row - index
+            if size:
+                self._settle(builder, at_end=False)
+                builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
+                done += size
+                ordinal += size
+            index = odd_row + 1
+            records, _, _ = self._parser.records(text, final=True)
+            for record in records:
+                self._hold(_Odd(record.cells, ordinal, line + odd_line + 1, text), builder)
+                ordinal += 1
+        size = len(taken.columns[0]) - done
+        if size:
+            self._settle(builder, at_end=False)
+            builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
+            ordinal += size
+        blocks.take(taken.size, taken.lines)
+        return ordinal
+
+    def _tolerant(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
+        size = BLOCK_BYTES
+        while True:
+            text, wrong = to_text(blocks.data if blocks.ended else _whole_characters(blocks.data))
+            records, position, lines = self._parser.records(text, final=blocks.ended)
+            if position or blocks.ended:
+                break
+            size *= 2
+            if size > MAX_LINE_BYTES:
+                raise UnreadableObjectError(
+                    f"{self._source.name}: line {blocks.line + 1} is longer than {MAX_LINE_BYTES >> 20} MiB.",
+                    hint="This is not a delimited text, or its line ends are missing.",
+                )
+            blocks.want(size)
+        width = len(self._labels)
+        for at in wrong:
+            if at < position:
+                self._notes.at(
+                    f"bytes wrong in {self._encoding.label}, read as Windows-1252",
+                    blocks.line + _line_ends(text[:at]) + 1,
+                )
+        for record in records:
+            cells = record.cells
+            where = blocks.line + record.line + 1
+            if "\x00" in text[record.start : record.end]:
+                cells = [cell and (cell.replace("\x00", "") or None) for cell in cells]
+                self._notes.at("NUL bytes dropped", where)
+            if record.stray:
+                self._notes.at("a stray quote taken as it stands", where)
+            if len(cells) == width:
+                self._settle(builder, at_end=False)
+                builder.row(cells, ordinal)
+            else:
+                self._hold(_Odd(cells, ordinal, where, text[record.start : record.end]), builder)
+            ordinal += 1
+        taken = (
+            len(blocks.data) if position == len(text) and blocks.ended else _byte_length(blocks.data, text, position)
+        )
+        blocks.take(taken, lines)
+        return ordinal
+
+    def _hold(self, odd: _Odd, builder: _Builder) -> None:
+        self._waiting.append(odd)
+        if len(self._waiting) > MAX_WAITING:
+            self._settle(builder, at_end=False)
+
+    def _settle(self, builder: _Builder, *, at_end: bool) -> None:
+        """Decide on the odd records that wait: they are rows to repair, or what stands below the table."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for odd in waiting:
+            self._repair(odd, builder)
+
+    def _repair(self, odd: _Odd, builder: _Builder) -> None:
+        width = len(self._labels)
+        cells = odd.cells
+        if len(cells) < width:
+            self._notes.at("short rows padded with nulls", odd.line)
+            builder.row([*cells, *([None] * (width - len(cells)))], odd.ordinal)
+        elif not any(cells[width:]):
+            self._notes.at("surplus empty cells dropped", odd.line)
+            builder.row(cells[:width], odd.ordinal)
+        else:
+            reason = f"{len(cells)} cells where the table has {width} columns"
+            self._rejects.add(Reject(reason, record=odd.ordinal, line=odd.line, text=odd.text))
+
+    def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
+        """Where each of the ascending ``records`` stands in the file, and its text there."""
+        wanted = iter(records)
+        record = next(wanted, None)
+        if record is None:
+            return
+        blocks = self._open()
+        try:
+            for span, following in zip(self._spans, self._spans[1:], strict=False):
+                if record >= following.record:
+                    continue
+                while blocks.offset < span.offset:
+                    blocks.want(min(BLOCK_BYTES, span.offset - blocks.offset))
+                    blocks.take(min(len(blocks.data), span.offset - blocks.offset), 0)
+                size = following.offset - span.offset
+                blocks.want(size)
+                text, _ = to_text(blocks.data[:size])
+                found, _, _ = self._parser.records(text, final=True)
+                while record is not None and record < following.record:
+                    at = found[record - span.record]
+                    yield record, span.line + at.line + 1, text[at.start : at.end]
+                    record = next(wanted, None)
+                if record is None:
+                    return
+        finally:
+            blocks.close()
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """``data`` without an unfinished UTF-8 character at its end."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte < 0x80:
+            return data
+        if byte >= 0xC0:
+            need = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if need > back else data
+    return data
+
+
+def _byte_length(data: bytes, text: str, position: int) -> int:
+    """How many bytes of ``data`` made the first ``position`` characters of ``text``, which end with a line end."""
+    if len(data) == len(text):
+        return position
+    lines = _line_ends(text[:position])
+    at = 0
+    for found in re.finditer(rb"\r\n|\n|\r", data):
+        lines -= 1
+        if lines == 0:
+            at = found.end()
+            break
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What the fast path made of the first ``size`` bytes of a block."""
+
+    columns: Sequence[Any]
+    size: int
+    lines: int
+    odd: Sequence[tuple[int, int, str]]
+    """Records without the table's width: index among all records, 0-based line in the block, text."""
+
+
+def _arrow_parser(dialect: Dialect, width: int) -> Callable[[bytes, bool], _Taken | None] | None:
+    """The fast path for ``dialect``, or None when Arrow cannot read it.
+
+    The function returned takes a block and whether it is the last, and gives None when the block is not well formed.
+    """
+    delimiter, quote = dialect.delimiter, dialect.quote
+    if (
+        len(delimiter.encode()) != 1
+        or delimiter == " "
+        or dialect.escape is not None
+        or dialect.line_terminator == "\r"
+    ):
+        return None
+    if quote is not None and len(quote.encode()) != 1:
+        return None
+    names = [f"c{i}" for i in range(width)]
+    convert = pa_csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    quote_byte = quote.encode() if quote else None
+
+    def parse(data: bytes, final: bool) -> _Taken | None:
+        quotes = _quotes(data, quote_byte, delimiter) if quote_byte and quote_byte in data else None
+        cut = len(data) if final else _cut(data, quotes)
+        if not cut:
+            return None
+        block = data if cut == len(data) else data[:cut]
+        if b"\x00" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
+            return None
+        if quotes is not None and not _well_formed(quotes, cut, final=final):
+            return None
+        ragged: list[tuple[int, str]] = []
+
+        def keep(row: Any) -> str:
+            ragged.append((row.number - 1, row.text))
+            return "skip"
+
+        try:
+            table = pa_csv.read_csv(
+                pa.py_buffer(block),
+                read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=delimiter,
+                    quote_char=quote or False,
+                    newlines_in_values=True,
+                    invalid_row_handler=keep,
+                ),
+                convert_options=convert,
+            )
+        except pa.ArrowInvalid:
+            return None
+        columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
+        odd = _with_lines(block, ragged, quotes) if ragged else []
+        lines = block.count(b"\n")
+        return _Taken(columns, cut, lines, odd)
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True)
+class _Quotes:
+    """Where the quotes of a block are, and up to which byte they stand where they should."""
+
+    positions: Any
+    good: Any
+
+
+def _quotes(data: bytes, quote: bytes, delimiter: str) -> _Quotes:
+    """Find all quotes of a block that starts outside any quoted value.
+
+    In well-formed text they alternate: one that opens (after a delimiter, a line end, or the one that closed just
+    before: a doubled quote) and one that closes (before any of these).
+    """
+    array = np.frombuffer(data, np.uint8)
+    byte = quote[0]
+    allowed = np.zeros(256, np.bool_)
+    allowed[[ord(delimiter), 10, 13, byte]] = True
+    positions = np.flatnonzero(array == byte)
+    good = np.empty(len(positions), np.bool_)
+    opens, closes = positions[0::2], positions[1::2]
+    good[0::2] = allowed[array[opens - 1]]
+    if positions[0] == 0:
+        good[0] = True
+    last = closes + 1
+    if len(last) and last[-1] == len(array):
+        last[-1] -= 1  # the quote itself, which is allowed
+    good[1::2] = allowed[array[last]]
+    return _Quotes(positions, good)
+
+
+def _well_formed(quotes: _Quotes, cut: int, *, final: bool) -> bool:
+    count = int(np.searchsorted(quotes.positions, cut))
+    return count % 2 == 0 and bool(quotes.good[:count].all())
+
+
+def _cut(data: bytes, quotes: _Quotes | None) -> int:
+    """The end of the last whole record; 0 when there is none."""
+    cut = data.rfind(b"\n")
+    while quotes is not None and cut >= 0:
+        before = int(np.searchsorted(quotes.positions, cut))
+        if before % 2 == 0:
+            break
+        cut = data.rfind(b"\n", 0, int(quotes.positions[before - 1]))
+    return cut + 1
+
+
+def _with_lines(block: bytes, ragged: Sequence[tuple[int, str]], quotes: _Quotes | None) -> list[tuple[int, int, str]]:
+    """Add to each ragged row of a block the line on which it starts."""
+    array = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(array == 10)
+    starts = np.concatenate(([0], ends + 1))
+    if quotes is not None:
+        starts_outside = np.searchsorted(quotes.positions, starts) % 2 == 0
+    else:
+        starts_outside = np.ones(len(starts), np.bool_)
+    lines = np.arange(len(starts))
+    inside = starts < len(array)
+    starts, lines = starts[inside & starts_outside], lines[inside & starts_outside]
+    first = array[starts]
+    after = array[np.minimum(starts + 1, len(array) - 1)]
+    blank = (first == 10) | ((first == 13) & (after == 10))
+    lines = lines[~blank]
+    return [(row, int(lines[row]), text) for row, text in ragged]
+
+
+__all__ = ["open_delimited"]
