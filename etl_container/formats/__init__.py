@@ -1,0 +1,116 @@
+"""From an object's bytes to a stream of Arrow record batches, whatever the format.
+
+The stages, in the order in which :func:`open_table` walks them: take the compression off (``compression``), tell the
+format from the content (``detect``), and hand the bytes to the reader for it (``delimited``, ``json_reader``,
+``columnar``, ``excel``). Each reader keeps the promise written down in ``base``. Readers are imported when they are
+needed: reading a CSV pays for no Parquet library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from etl_container.formats.base import (
+        Description,
+        RawBatch,
+        ReadOptions,
+        RejectSink,
+        Source,
+        TableReader,
+    )
+    from etl_container.formats.compression import Unwrapped
+
+__all__ = ["list_tables", "open_table"]
+
+
+def open_table(source: Source, options: ReadOptions, rejects: RejectSink) -> TableReader:
+    """The table in ``source``, ready to be read.
+
+    Args:
+        source: the object's bytes as they were landed.
+        options: the user's word on how to read; every None is found out.
+        rejects: where records go that cannot become rows, while the reader's ``batches`` are consumed.
+
+    Raises:
+        UnreadableObjectError: the bytes are empty, damaged, or no table; so may ``batches`` later.
+        ConfigError: an option that cannot be used.
+    """
+    from etl_container.formats.compression import read_head, unwrap, zip_kind
+    from etl_container.formats.detect import detect
+
+    unwrapped = unwrap(source, options)
+    inner = unwrapped.source
+    head = read_head(inner)
+    kind = zip_kind(inner) if head.startswith(b"PK\x03\x04") else None
+    found = detect(head, inner.name, options, document=kind)
+    return _Table(_reader(found, inner, options, rejects), unwrapped)
+
+
+def _reader(found: str, source: Source, options: ReadOptions, rejects: RejectSink) -> TableReader:
+    if found == "delimited":
+        from etl_container.formats.delimited import open_delimited
+
+        return open_delimited(source, options, rejects)
+    if found in ("json", "jsonl"):
+        from etl_container.formats.json_reader import open_json
+
+        return open_json(source, options, rejects, found)
+    if found in ("xlsx", "xls", "xlsb", "ods"):
+        from etl_container.formats.excel import open_excel
+
+        return open_excel(source, options, found)
+    from etl_container.formats.columnar import open_columnar
+
+    return open_columnar(source, options, found)
+
+
+def list_tables(source: Source, options: ReadOptions, rejects: RejectSink) -> tuple[str, ...]:
+    """Every table in ``source`` that can be asked for by name (``read.sheet``, ``read.member``), in the file's order.
+
+    An object that holds just one table without a name gives an empty tuple.
+
+    Raises:
+        UnreadableObjectError: see :func:`open_table`.
+    """
+    description = open_table(source, options, rejects).description
+    return ((description.table,) if description.table is not None else ()) + description.others
+
+
+class _Table:
+    """A reader's table with what the compression layer knows about it put into its description."""
+
+    def __init__(self, reader: TableReader, unwrapped: Unwrapped) -> None:
+        self._reader = reader
+        self._unwrapped = unwrapped
+
+    @property
+    def description(self) -> Description:
+        inner = self._reader.description
+        return replace(
+            inner,
+            compression=self._unwrapped.compression,
+            table=inner.table if inner.table is not None else self._unwrapped.member,
+            others=inner.others + self._unwrapped.others,
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._reader.labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        others = self._unwrapped.others
+        if not others:
+            return self._reader.notes
+        shown = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+        note = f"The archive's member {self._unwrapped.member} was read; it also holds {len(others)} more: {shown}."
+        return (note, *self._reader.notes)
+
+    def batches(self) -> Iterator[RawBatch]:
+        return self._reader.batches()
+
+    def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
+        return self._reader.locate(records)

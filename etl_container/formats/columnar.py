@@ -1,0 +1,205 @@
+"""Readers of formats that carry their own types: Parquet, Arrow IPC (file, stream and Feather), ORC and Avro.
+
+Values arrive as Arrow types and leave as they are; only text changes its container (dictionaries and large or view
+strings become plain ``string`` columns, marked :attr:`Kind.VERBATIM`). Batches are bounded in rows *and* bytes,
+whatever the row groups, stripes or blocks of the file are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+
+from etl_container.errors import UnreadableObjectError
+from etl_container.formats.base import Description, Kind, RawBatch, ReadOptions, Source
+from etl_container.formats.compression import LocalCopy
+
+BATCH_ROWS: Final = 65_536
+"""Rows in a batch at most."""
+
+BATCH_BYTES: Final = 32 << 20
+"""Bytes in a batch to aim at."""
+
+_Batches = Iterator[Any]
+"""Record batches as the format's library yields them."""
+
+
+def open_columnar(source: Source, options: ReadOptions, found: str) -> ColumnarReader:
+    """The table in a file of format ``found``: ``parquet``, ``arrow``, ``feather``, ``orc`` or ``avro``.
+
+    Raises:
+        UnreadableObjectError: the file's schema cannot be read.
+    """
+    del options  # nothing about these formats is a matter of opinion
+    return ColumnarReader(source, found)
+
+
+class ColumnarReader:
+    """A table in a typed, seekable file. See :class:`~etl_container.formats.base.TableReader`."""
+
+    def __init__(self, source: Source, found: str) -> None:
+        self._name = source.name
+        self._format = found
+        self._copy = LocalCopy(source)
+        self._open: Callable[[str], tuple[Any, _Batches]] = _OPENERS[found]
+        with self._translated():
+            schema, batches = self._open(self._copy.path)
+            del batches
+        if not schema.names:
+            raise UnreadableObjectError(f"{self._name} has no columns.")
+        self._labels = tuple(schema.names)
+
+    @property
+    def description(self) -> Description:
+        return Description(format=self._format)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def batches(self) -> Iterator[RawBatch]:
+        first_record = 0
+        for batch in self._read():
+            columns, kinds = [], []
+            for column in batch.columns:
+                plain, kind = _plain(column)
+                columns.append(plain)
+                kinds.append(kind)
+            data = pa.RecordBatch.from_arrays(columns, names=list(self._labels))
+            yield RawBatch(data, tuple(kinds), first_record)
+            first_record += batch.num_rows
+
+    def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
+        """Records have no lines here; their text is the row as JSON."""
+        wanted = iter(records)
+        record = next(wanted, None)
+        first_record = 0
+        for batch in self._read() if record is not None else ():
+            while record is not None and record < first_record + batch.num_rows:
+                row = batch.slice(record - first_record, 1).to_pylist()[0]
+                yield record, None, orjson.dumps(row, default=_as_text, option=orjson.OPT_NON_STR_KEYS).decode()
+                record = next(wanted, None)
+            first_record += batch.num_rows
+            if record is None:
+                return
+
+    def _read(self) -> _Batches:
+        with self._translated():
+            _, batches = self._open(self._copy.path)
+            for batch in batches:
+                yield from _bounded(batch)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The libraries' words for damage, in ours."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = str(error).split("\n")[0].strip().rstrip(".")[:300]
+            raise UnreadableObjectError(
+                f"{self._name} is damaged: it cannot be read as {_NAMES[self._format]} ({reason}).",
+                hint="Transfer the file again; nothing of it was loaded.",
+            ) from error
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
+
+
+def _bounded(batch: Any) -> _Batches:
+    """``batch`` in slices of at most :data:`BATCH_ROWS` rows and about :data:`BATCH_BYTES` bytes."""
+    rows = min(BATCH_ROWS, max(1, batch.num_rows * BATCH_BYTES // max(batch.nbytes, 1)))
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def _plain(column: Any) -> tuple[Any, Kind]:
+    """``column`` with its text in a plain string array, and what is known about that text."""
+    kind = Kind.VERBATIM
+    if isinstance(column.type, pa.BaseExtensionType):
+        name = column.type.extension_name
+        if name == "arrow.uuid":
+            return _uuid_text(column.storage), Kind.STRING
+        kind = Kind.NESTED if name == "arrow.json" else kind
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    elif pa.types.is_run_end_encoded(column.type):
+        column = pa.compute.run_end_decode(column)
+    if pa.types.is_string(column.type):
+        return column, kind
+    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return column.cast(pa.string()), kind
+    return column, Kind(0)
+
+
+def _uuid_text(storage: Any) -> Any:
+    import uuid
+
+    return pa.array([None if raw is None else str(uuid.UUID(bytes=raw)) for raw in storage.to_pylist()], pa.string())
+
+
+# --- the formats -----------------------------------------------------------------------------------------------------
+
+
+def _open_parquet(path: str) -> tuple[Any, _Batches]:
+    import pyarrow.parquet as pq
+
+    # Without pre_buffer a row group is read column chunk by column chunk as the batches need it.
+    file = pq.ParquetFile(path, pre_buffer=False, memory_map=True)
+
+    def batches() -> _Batches:
+        metadata = file.metadata
+        for group in range(metadata.num_row_groups):
+            size = metadata.row_group(group)
+            row_bytes = max(1, size.total_byte_size // max(1, size.num_rows))
+            rows = min(BATCH_ROWS, max(64, BATCH_BYTES // row_bytes))
+            yield from file.iter_batches(batch_size=rows, row_groups=[group], use_threads=True)
+
+    return file.schema_arrow, batches()
+
+
+def _open_arrow(path: str) -> tuple[Any, _Batches]:
+    source = pa.memory_map(path)
+    if source.read(6) == b"ARROW1":
+        file = pa.ipc.open_file(source)
+        return file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
+    source.seek(0)
+    stream = pa.ipc.open_stream(source)
+    return stream.schema, iter(stream)
+
+
+def _open_feather(path: str) -> tuple[Any, _Batches]:
+    import pyarrow.feather
+
+    table = pyarrow.feather.read_table(path, memory_map=True)
+    return table.schema, iter(table.to_batches(max_chunksize=BATCH_ROWS))
+
+
+def _open_orc(path: str) -> tuple[Any, _Batches]:
+    import pyarrow.orc
+
+    file = pyarrow.orc.ORCFile(path)
+    return file.schema, (file.read_stripe(index) for index in range(file.nstripes))
+
+
+_OPENERS: Final[dict[str, Callable[[str], tuple[Any, _Batches]]]] = {
+    "parquet": _open_parquet,
+    "arrow": _open_arrow,
+    "feather": _open_feather,
+    "orc": _open_orc,
+}
+
+_NAMES: Final = {"parquet": "Parquet", "arrow": "Arrow IPC", "feather": "Feather", "orc": "ORC", "avro": "Avro"}

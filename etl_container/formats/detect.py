@@ -1,0 +1,332 @@
+"""What the bytes are, told from the bytes.
+
+The first bytes decide; a file's name only breaks a tie between readings that both fit. So a CSV named ``.json`` is
+read as the CSV it is, and a picture named ``.csv`` is refused with what it looks like and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+from etl_container.errors import ConfigError, UnreadableObjectError
+from etl_container.formats.base import ReadOptions
+from etl_container.formats.compression import office_kind
+
+FORMATS: Final = (
+    "delimited",
+    "jsonl",
+    "json",
+    "parquet",
+    "arrow",
+    "feather",
+    "orc",
+    "avro",
+    "xlsx",
+    "xls",
+    "xlsb",
+    "ods",
+)
+"""What :func:`detect` can answer."""
+
+_ALIASES: Final = {
+    "csv": "delimited",
+    "tsv": "delimited",
+    "psv": "delimited",
+    "text": "delimited",
+    "ndjson": "jsonl",
+    "jsonlines": "jsonl",
+    "geojson": "json",
+    "ipc": "arrow",
+    "excel": "xlsx",
+    "xlsm": "xlsx",
+    "pq": "parquet",
+}
+
+_EXCEL: Final = frozenset({"xlsx", "xls", "xlsb", "ods"})
+
+_TABLES: Final = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1\x00\x00", "arrow"),
+    (b"FEA1", "feather"),
+    (b"ORC", "orc"),
+    (b"Obj\x01", "avro"),
+)
+
+_NOT_TABLES: Final = (
+    (rb"\x89PNG\r\n", "a PNG image"),
+    (rb"\xff\xd8\xff", "a JPEG image"),
+    (rb"GIF8[79]a", "a GIF image"),
+    (rb"BM....\x00\x00\x00\x00", "a BMP image"),
+    (rb"II\*\x00|MM\x00\*", "a TIFF image"),
+    (rb"RIFF....WEBP", "a WebP image"),
+    (rb"RIFF....WAVE", "a WAV sound"),
+    (rb"RIFF....AVI ", "an AVI video"),
+    (rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfb][\x10-\xef]", "an MP3 sound"),
+    (rb"fLaC\x00", "a FLAC sound"),
+    (rb"OggS\x00", "an Ogg sound or video"),
+    (rb"....ftyp", "an MP4 video or HEIF image"),
+    (rb"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (rb"%PDF-", "a PDF document"),
+    (rb"%!PS-Adobe", "a PostScript document"),
+    (rb"\{\\rtf", "an RTF document"),
+    (rb"\x7fELF", "an ELF program"),
+    (rb"MZ.{58,300}PE\x00\x00", "a Windows program"),
+    (rb"\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe", "a macOS program"),
+    (rb"\xca\xfe\xba\xbe\x00\x00", "a Java class or macOS program"),
+    (rb"\x00asm\x01", "a WebAssembly module"),
+    (rb"SQLite format 3\x00", "an SQLite database"),
+    (rb".{8}DUCK[\x00-\xff]\x00", "a DuckDB database"),
+    (rb"PGDMP", "a PostgreSQL dump"),
+    (rb"\x89HDF\r\n", "an HDF5 file"),
+    (rb"CDF[\x01\x02\x05]", "a NetCDF file"),
+    (rb"\x93NUMPY", "a NumPy array"),
+    (rb"\x80[\x02-\x05](?:\x95|c|\}|\]|\()", "a Python pickle"),
+    (rb"\$FL[23]@\(#\)", "an SPSS file"),
+    (rb"<stata_dta>", "a Stata file"),
+    (rb"\x00{12}\xc2\xea\x81\x60", "a SAS data set"),
+    (rb"7z\xbc\xaf'\x1c", "a 7-Zip archive"),
+    (rb"Rar!\x1a\x07", "a RAR archive"),
+    (rb"\x1f\x9d", "a compress (.Z) file"),
+    (rb"\x04\x22\x4d\x18", "an LZ4 file"),
+    (rb"LZIP", "an lzip file"),
+    (rb"\xff\x06\x00\x00sNaPpY", "a Snappy file"),
+    (rb".{257}ustar[\x00 ]", "a tar archive"),
+    (rb"wOF[F2]|\x00\x01\x00\x00\x00|OTTO\x00", "a font"),
+    (rb"\s*<(?:!DOCTYPE\s+html|html[\s>])", "an HTML page"),
+    (rb"\s*<\?xml[\s ]", "an XML document"),
+    (rb"\s*<svg[\s>]", "an SVG image"),
+)
+_NOT_TABLES_RE: Final = tuple((re.compile(magic, re.DOTALL | re.IGNORECASE), what) for magic, what in _NOT_TABLES)
+_OFFICE_NAMES: Final = {
+    "docx": "a Word document",
+    "pptx": "a PowerPoint presentation",
+    "odt": "an OpenDocument text",
+    "odp": "an OpenDocument presentation",
+    "opendocument": "an OpenDocument file that is no spreadsheet",
+    "epub": "an EPUB book",
+    "apk": "an Android package",
+    "jar": "a Java archive",
+}
+
+_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+_BOMS: Final = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+_CONTROLS: Final = (
+    bytes(c for c in range(32) if c not in b"\x00\t\n\x0b\x0c\r\x1a\x1b\x1c\x1d\x1e\x1f\x01\x02") + b"\x7f"
+)
+"""Bytes that no text has: not whitespace, not a separator that real files use, not NUL (which damaged text has)."""
+
+
+def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None = None) -> str:
+    """The format of an (already decompressed) object, one of :data:`FORMATS`.
+
+    Args:
+        head: its first bytes; 64 KiB are plenty.
+        name: its name, looked at only where the bytes leave a choice, and for messages.
+        options: ``format`` overrules everything but the choice among the spreadsheet formats.
+        document: what a zip-based document is by its directory (``compression.zip_kind``); None guesses.
+
+    Raises:
+        UnreadableObjectError: it is empty, or no table; the message says what it looks like.
+        ConfigError: ``options.format`` is unknown.
+    """
+    if not head:
+        raise UnreadableObjectError(
+            f"{name} is empty: it has no bytes.", hint="Check where it came from; upload it again."
+        )
+    if options.format is not None:
+        return _as_told(options.format, head, name, document)
+    if found := _table_by_magic(head, name, document):
+        return found
+    _refuse_what_is_no_table(head, name)
+    return _text_format(head, name)
+
+
+def _as_told(wanted: str, head: bytes, name: str, document: str | None) -> str:
+    wanted = _ALIASES.get(wanted.lower(), wanted.lower())
+    if wanted not in FORMATS:
+        raise ConfigError(f"read.format {wanted!r} is unknown.", hint=f"Use one of: csv, {', '.join(FORMATS[1:])}.")
+    if wanted in _EXCEL:
+        found = _table_by_magic(head, name, document)
+        return found if found in _EXCEL else wanted
+    return wanted
+
+
+def _table_by_magic(head: bytes, name: str, document: str | None) -> str | None:
+    for magic, found in _TABLES:
+        # "ORC" alone may begin a CSV's header.
+        if head.startswith(magic) and (found != "orc" or _is_binary(head)):
+            return found
+    if (
+        head[:4] == b"\xff\xff\xff\xff"
+        and 0 < int.from_bytes(head[4:8], "little") < 1 << 28
+        and head[8:12] != b"\xff" * 4
+    ):
+        return "arrow"
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_document(head, name, document)
+    if head.startswith(_OLE):
+        return _ole_document(head, name)
+    if head[:2] == b"\x09\x08" and head[2:4] in (b"\x08\x00", b"\x10\x00"):
+        return "xls"
+    return None
+
+
+def _zip_document(head: bytes, name: str, document: str | None) -> str:
+    """Which document a zip-based file is, from its directory or else from the member names that ``head`` holds."""
+    if document is None:
+        members = re.findall(rb"xl/workbook\.(?:xml|bin)|word/document\.xml|ppt/presentation\.xml", head)
+        mimetype = re.search(rb"mimetype(application/vnd\.oasis\.opendocument\.[a-z]+)", head)
+        document = office_kind([member.decode() for member in members], mimetype[1].decode() if mimetype else "")
+    if document is None:
+        document = _ALIASES.get(_extension(name), _extension(name))
+        return document if document in _EXCEL else "xlsx"
+    if document in _OFFICE_NAMES:
+        _refuse(name, _OFFICE_NAMES[document])
+    return document
+
+
+def _ole_document(head: bytes, name: str) -> str:
+    """An OLE compound file: an old Excel workbook unless its directory names another application's stream."""
+    for stream, what in (
+        ("WordDocument", "a Word document"),
+        ("PowerPoint Document", "a PowerPoint presentation"),
+        ("__substg1.0", "an Outlook message"),
+        ("EncryptedPackage", "an encrypted Office document"),
+    ):
+        if stream.encode("utf-16-le") in head:
+            _refuse(name, what)
+    return "xls"
+
+
+def _refuse(name: str, what: str) -> None:
+    raise UnreadableObjectError(
+        f"{name} looks like {what}, not like a table.",
+        hint="Upload tables as CSV, JSON, Parquet, Arrow, ORC, Avro or Excel; set read.format if this is one of them.",
+    )
+
+
+def _refuse_what_is_no_table(head: bytes, name: str) -> None:
+    for magic, what in _NOT_TABLES_RE:
+        if magic.match(head):
+            _refuse(name, what)
+    if _is_binary(head):
+        _refuse(name, "binary data of an unknown kind")
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether bytes that are no text in any encoding are common."""
+    for bom, encoding in _BOMS:
+        if head.startswith(bom):
+            text = head[: len(head) // 4 * 4].decode(encoding, "replace")
+            return _is_noise(text)
+    # A short file has few bytes to judge by; a single stray control byte must not condemn it.
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    nuls = head.count(0)
+    if controls <= max(2, len(head) // 50) and nuls <= max(2, len(head) // 10):
+        return False
+    return not any(_reads_as(head, encoding) for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"))
+
+
+def _reads_as(head: bytes, encoding: str) -> bool:
+    text = head[: len(head) // 4 * 4].decode(encoding, "replace")
+    return bool(re.search(r"[\n,;\t|]", text)) and not _is_noise(text)
+
+
+def _is_noise(text: str) -> bool:
+    """More than 3 % of the characters are controls, unassigned, or could not be decoded."""
+    bad = sum(1 for c in text if c == "\ufffd" or not (c.isprintable() or c in "\t\n\r\x0b\x0c\x00\ufeff\u3000\xa0"))
+    return bad > max(2, len(text) * 0.03)
+
+
+# --- text: delimited or JSON -----------------------------------------------------------------------------------------
+
+_JSON_START: Final = re.compile(
+    r'\s*(?:\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})|\[\s*(?:[\[{"\]]|-?\d|true\b|false\b|null\b))'
+)
+_MEMBER: Final = re.compile(r'\s*\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
+
+
+def _text_format(head: bytes, name: str) -> str:
+    text = decoded_head(head)
+    extension = _extension(name)
+    json_named = extension in {"json", "jsonl", "ndjson", "geojson"}
+    if _JSON_START.match(text) or (text[:64].lstrip()[:1] in ("{", "[") and (json_named or _many_json_lines(text))):
+        if found := _json_format(text):
+            return found
+        if json_named:
+            return "jsonl" if extension in {"jsonl", "ndjson"} else "json"
+    # Lines of bare scalars are a one-column CSV unless the name claims otherwise.
+    if json_named and (_all_scalar_lines(text) or _many_json_lines(text)):
+        return "jsonl"
+    return "delimited"
+
+
+def decoded_head(head: bytes) -> str:
+    """``head`` as text, by its byte order mark or else as (possibly cut and damaged) UTF-8 or UTF-16."""
+    for bom, encoding in _BOMS:
+        if head.startswith(bom):
+            return head.decode(encoding, "ignore")
+    if head[1:2] == b"\x00" and head[:1] in b"{[ \t\r\n":
+        return head.decode("utf-32-le" if head[2:4] == b"\x00\x00" else "utf-16-le", "ignore")
+    if head[:1] == b"\x00" and len(head) > 3:
+        return head.decode("utf-16-be" if head[1] else "utf-32-be", "ignore")
+    return head.decode("utf-8", "replace")
+
+
+def _json_format(text: str) -> str | None:
+    """``jsonl`` or ``json`` when the text reads as it, None when it only begins like it."""
+    lines = [line for line in text.splitlines()[:-1] if line.strip()]
+    last = text.splitlines()[-1]
+    whole = [line for line in lines if _is_document(line)]
+    if len(lines) >= 2 and len(whole) * 2 > len(lines):
+        return "jsonl"
+    if len(lines) == 1 and whole and last.strip():
+        # Two lines, the second perhaps cut off by the end of the head.
+        return "jsonl" if last.lstrip()[:1] in ("{", "[") else None
+    start = len(text) - len(text.lstrip())
+    try:
+        value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        # Cut off by the end of the head, or broken late: JSON. Broken at once: something else.
+        return "json" if _MEMBER.match(text) or (text[start : start + 1] == "[" and error.pos > start + 1) else None
+    rest = text[end:].lstrip()
+    if not isinstance(value, dict | list) or (rest and rest[0] not in "{[\x1e"):
+        return None
+    return "json"
+
+
+def _is_document(line: str) -> bool:
+    line = line.strip()
+    if line[:1] not in ("{", "[") or line[-1:] not in ("}", "]"):
+        return False
+    try:
+        json.loads(line, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _many_json_lines(text: str) -> bool:
+    lines = [line for line in text.splitlines() if line.strip()][:200]
+    return sum(map(_is_document, lines)) * 2 > len(lines)
+
+
+def _all_scalar_lines(text: str) -> bool:
+    lines = [line.strip() for line in text.splitlines() if line.strip()][:200]
+    return all(
+        re.fullmatch(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null', line) for line in lines
+    )
+
+
+def _extension(name: str) -> str:
+    return name.rsplit(".", 1)[-1].lower() if "." in name else ""
