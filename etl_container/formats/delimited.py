@@ -39,21 +39,18 @@ from etl_container.formats.base import (
     TableReader,
 )
 from etl_container.formats.encoding import Encoding, find_encoding, to_text, utf8_blocks
+from etl_container.formats.records import Cells, RecordParser, line_ends
 
 SAMPLE_BYTES = 1 << 20
 """How much of the file the dialect is decided on."""
 BLOCK_BYTES = 1 << 20
 """How much is parsed at a time."""
-MAX_QUOTED_BYTES = 32 << 20
-"""A quoted value that is not closed within this is no quoted value: its quote is a stray one."""
 MAX_LINE_BYTES = 256 << 20
 """A longer line is no record of a delimited text."""
 MAX_WAITING = 1000
 """How many odd records may wait for what follows them."""
 NOTED_LINES = 5
 """How many lines a note names before it only counts."""
-
-Cells = list[str | None]
 
 
 def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) -> TableReader:
@@ -64,222 +61,6 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
         ConfigError: an option cannot be used.
     """
     return _DelimitedReader(source, options, rejects)
-
-
-@dataclass(slots=True)
-class Record:
-    """One record as the tolerant path found it. Positions count characters in the text it was parsed from."""
-
-    cells: Cells
-    line: int
-    """0-based physical line in that text."""
-    start: int
-    end: int
-    """Where its text ends, before the line end."""
-    stray: bool = False
-    """Whether a quote in it had to be taken as an ordinary character."""
-
-
-class RecordParser:
-    """Splits text into records by a dialect, one by one, whatever the state of the text."""
-
-    def __init__(self, dialect: Dialect, width: int | None) -> None:
-        self._dialect = dialect
-        self._width = width
-        delimiter, quote, escape = dialect.delimiter, dialect.quote, dialect.escape
-        self._spaces = delimiter == " "
-        d = " +" if self._spaces else re.escape(delimiter)
-        self._split = re.compile(d)
-        blank = "" if delimiter in {" ", "\t"} else r"[ \t]*"
-        if quote is not None:
-            q = re.escape(quote)
-            body = rf"[^{q}]|{q}{q}"
-            if escape is not None and escape != quote:
-                e = re.escape(escape)
-                body = rf"[^{q}{e}]|{e}.|{q}{q}"
-            after = rf"{blank}(?={d}|[\r\n]|\Z)"
-            self._quoted = re.compile(rf"{blank}{q}((?:{body})*+){q}{after}", re.DOTALL)
-            self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
-            self._opens = re.compile(rf"{blank}{q}")
-        plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
-        self._plain = re.compile(plain, re.DOTALL)
-        self._line = re.compile(r"[^\r\n]*+")
-
-    def records(self, text: str, *, final: bool) -> tuple[list[Record], int, int]:
-        """The complete records of ``text``, and how many characters and lines they took, blank lines included.
-
-        ``final`` says that nothing follows the text, so that its last record is complete.
-        """
-        records: list[Record] = []
-        position, line, size = 0, 0, len(text)
-        quote = self._dialect.quote
-        while position < size:
-            end = self._line.match(text, position).end()  # type: ignore[union-attr]
-            if end >= size - 1 and not final:
-                break
-            content = text[position:end]
-            lines = 1
-            if not content or content.isspace() and (self._width != 1 or not content.strip("\r\n")):
-                if content and self._dialect.delimiter in content and not self._spaces:
-                    records.append(Record(self._split_plain(content), line, position, end))
-            elif (quote is None or quote not in content) and self._dialect.escape is None:
-                records.append(Record(self._split_plain(content), line, position, end))
-            else:
-                found = self._with_quotes(text, position, end, final=final)
-                if found is None:
-                    break
-                cells, end, stray = found
-                records.append(Record(cells, line, position, end, stray))
-                lines += _line_ends(text[position:end])
-            position = _after_line_end(text, end)
-            line += lines
-        return records, position, line
-
-    def _split_plain(self, content: str) -> Cells:
-        if self._spaces:
-            return [cell or None for cell in self._split.split(content.strip(" "))]
-        return [cell or None for cell in content.split(self._dialect.delimiter)]
-
-    def _with_quotes(self, text: str, start: int, line_end: int, *, final: bool) -> tuple[Cells, int, bool] | None:
-        """A record that holds quotes; None when more text is needed to know where it ends."""
-        strict = self._walk(text, start, len(text))
-        if strict is not None:
-            cells, end = strict
-            if end > line_end:
-                if end >= len(text) - 1 and not final:
-                    return None
-                if self._swallows(text, start, line_end, end, len(cells)):
-                    strict = None
-            if strict is not None:
-                return cells, end, False
-        elif not final and len(text) - start < MAX_QUOTED_BYTES and self._open_at_end(text, start):
-            return None
-        own = text[start:line_end]
-        best: tuple[Cells, int] | None = None
-        for cells, end in self._readings(own):
-            if best is None or len(cells) == self._width:
-                best = (cells, end)
-            if len(cells) == self._width:
-                break
-        if best is None:  # pragma: no cover - a line has always one reading
-            best = (self._split_plain(own), len(own))
-        return best[0], line_end, True
-
-    def _swallows(self, text: str, start: int, line_end: int, end: int, width: int) -> bool:
-        """Whether a value over several lines is better read as a stray quote, because its lines are records."""
-        if self._width is None or self._width < 2:
-            return False
-        own = next(self._readings(text[start:line_end]), None)
-        alone = any(len(cells) == self._width for cells, _ in self._readings(text[start:line_end]))
-        if own is None or not alone:
-            return False
-        if width != self._width:
-            return True
-        following = _after_line_end(text, line_end)
-        stop = self._line.match(text, following).end()  # type: ignore[union-attr]
-        return any(len(cells) == self._width for cells, _ in self._readings(text[following:stop]))
-
-    def _open_at_end(self, text: str, start: int) -> bool:
-        """Whether the strict reading runs out of text inside a quoted value."""
-        position = start
-        while True:
-            if self._opens.match(text, position):
-                found = self._quoted.match(text, position)
-                if found is None:
-                    quote = self._dialect.quote or ""
-                    open_end = self._opens.match(text, position).end()  # type: ignore[union-attr]
-                    rest = text[open_end:].replace(quote * 2, "")
-                    return quote not in rest or rest.endswith(quote)
-                position = found.end()
-            else:
-                position = self._plain.match(text, position).end()  # type: ignore[union-attr]
-            after = self._split.match(text, position)
-            if after is None:
-                return position >= len(text)
-            position = after.end()
-
-    def _walk(self, text: str, start: int, stop: int) -> tuple[Cells, int] | None:
-        """The record at ``start`` when every quote in it stands where it should."""
-        cells: Cells = []
-        position = start
-        while True:
-            if self._opens.match(text, position):
-                found = self._quoted.match(text, position, stop)
-                if found is None:
-                    return None
-                cells.append(self._unquote(found.group(1)))
-                position = found.end()
-            else:
-                found = self._plain.match(text, position, stop)
-                value = found.group() if found else ""
-                cells.append(self._unescape(value) or None)
-                position = found.end() if found else position
-            after = self._split.match(text, position, stop)
-            if after is None:
-                return cells, position
-            position = after.end()
-
-    def _readings(self, own: str) -> Iterator[tuple[Cells, int]]:
-        """Every way to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
-        budget = 64
-        stack: list[tuple[int, Cells]] = [(0, [])]
-        while stack and budget:
-            position, cells = stack.pop()
-            while True:
-                if self._dialect.quote and self._opens.match(own, position):
-                    found = self._quoted.match(own, position)
-                    if found is None:
-                        literal = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                        lenient = self._lenient.match(own, position)
-                        if lenient is not None:
-                            stack.append((literal, [*cells, own[position:literal] or None]))
-                            if (after := self._split.match(own, literal)) is not None:
-                                stack[-1] = (after.end(), stack[-1][1])
-                            else:
-                                cells_done = stack.pop()[1]
-                                budget -= 1
-                                yield cells_done, len(own)
-                            cells = [*cells, self._unquote(lenient.group(1))]
-                            position = lenient.end()
-                        else:
-                            cells = [*cells, own[position:literal] or None]
-                            position = literal
-                    else:
-                        cells = [*cells, self._unquote(found.group(1))]
-                        position = found.end()
-                else:
-                    end = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                    cells = [*cells, self._unescape(own[position:end]) or None]
-                    position = end
-                after = self._split.match(own, position)
-                if after is None:
-                    break
-                position = after.end()
-            budget -= 1
-            yield cells, len(own)
-
-    def _unquote(self, body: str) -> str:
-        quote = self._dialect.quote or ""
-        if self._dialect.escape:
-            return self._unescape(body.replace(quote * 2, quote))
-        return body.replace(quote * 2, quote)
-
-    def _unescape(self, value: str) -> str:
-        escape = self._dialect.escape
-        if escape is None or escape not in value:
-            return value
-        return re.sub(re.escape(escape) + r"(.)", r"\1", value, flags=re.DOTALL)
-
-
-def _line_ends(text: str) -> int:
-    return text.count("\n") + text.count("\r") - text.count("\r\n")
-
-
-def _after_line_end(text: str, end: int) -> int:
-    """The position after the line end at ``end``."""
-    if text.startswith("\r\n", end):
-        return end + 2
-    return min(end + 1, len(text))
 
 
 class _Blocks:
@@ -462,7 +243,6 @@ class _DelimitedReader:
             format=extension or ("tsv" if self._dialect.delimiter == "\t" else "csv"),
             encoding=self._encoding.label,
             dialect=self._dialect,
-            others=self._layout.others,
             has_labels=self._dialect.header,
         )
 
@@ -579,7 +359,7 @@ class _DelimitedReader:
             if at < position:
                 self._notes.at(
                     f"bytes wrong in {self._encoding.label}, read as Windows-1252",
-                    blocks.line + _line_ends(text[:at]) + 1,
+                    blocks.line + line_ends(text[:at]) + 1,
                 )
         for record in records:
             cells = record.cells
@@ -671,7 +451,7 @@ def _byte_length(data: bytes, text: str, position: int) -> int:
     """How many bytes of ``data`` made the first ``position`` characters of ``text``, which end with a line end."""
     if len(data) == len(text):
         return position
-    lines = _line_ends(text[:position])
+    lines = line_ends(text[:position])
     at = 0
     for found in re.finditer(rb"\r\n|\n|\r", data):
         lines -= 1

@@ -1,10 +1,55 @@
-"""How a delimited text is written: found out from its first megabyte."""
+"""How a delimited text is written, and where its table lies, found out from its beginning.
+
+Two questions, in this order:
+
+1. *Which dialect?* Every plausible delimiter and quote is tried on the first lines. A dialect is good when it cuts the
+   lines into records of one width (pattern), of more than one cell, and when the cells look like values: numbers,
+   dates, words, and no left-over delimiters and quotes (type). The score is the product, after van den Burg, Nazábal
+   and Sutton, "Wrangling messy CSV files by detecting row and type patterns", Data Min. Knowl. Disc. 33 (2019).
+2. *Which lines?* With the dialect known: lines above the table, the header's rows, the first record. The evidence is
+   how many cells are filled, and whether a row's cells look like the values below them.
+
+Nothing here reads a file, and nothing here is sure: ``ReadOptions`` overrides each decision.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
+from etl_container.errors import ConfigError
 from etl_container.formats.base import Dialect, ReadOptions
+from etl_container.formats.records import Record, RecordParser
+
+SCORED_CHARACTERS = 24_000
+"""How much of the text the candidates are scored on."""
+STRUCTURE_CHARACTERS = 64_000
+"""How much of the text the table's place is decided on."""
+MAX_HEADER_ROWS = 8
+SINGLES = (",", ";", "\t", "|", " ", ":", "^", "~", "\x01", "\x1f", "\x1e", "¦", "§", "¬")
+DISCOUNT = {" ": 0.8, ":": 0.5, "^": 0.9, "~": 0.9}
+"""Characters that stand in ordinary text need better evidence."""
+_RUN = re.compile(r"[,;|~^:!#@&*$\t ]{2,4}")
+_COMMENT = ("#", "//", "%%", "--")
+
+_NUMBER = (
+    r"[-+(]?\s?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[ ,.'\u00a0\u202f]\d{3})+|\d+)?(?:[.,]?\d+)?\.?"
+    r"(?:[eE][-+]?\d+)?\)?\s?(?:%|[$€£¥]|USD|EUR|GBP)?"
+)
+_DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- /.]?[A-Za-z]{3,9}\.?[- /.,]{0,2}\d{2,4}|[A-Za-z]{3,9}[- ]\d{1,2},? \d{4}"
+_MONTH = r"\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{2}"
+_TIME = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s?[AaPp]\.?[Mm]\.?)?(?:\s?(?:Z|[-+]\d{2}:?\d{2}))?"
+_VALUE = re.compile(rf"(?=.*\d)(?:{_NUMBER})|{_DATE}|{_MONTH}|{_TIME}|(?:{_DATE})[T ,]+{_TIME}")
+_NULL = re.compile(r"[-–—.?*]+|n/?a|nan|null|none|nil|#n/a|\\n|inf|-inf", re.IGNORECASE)
+_OTHER_TYPE = re.compile(
+    r"(?:https?|ftp|s3)://\S+|[\w.+-]+@[\w-]+\.[\w.-]+|true|false|yes|no|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|\d{1,3}(?:\.\d{1,3}){3}",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(r"[\w \-./'’&()%$€£+#:*?!@°²³=\[\]\\<>{}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +58,412 @@ class Layout:
 
     dialect: Dialect
     labels: tuple[str, ...]
+    """One per column, joined with a space where the header has several rows; made up when it has none."""
+    header: tuple[tuple[str, ...], ...]
+    """The header's rows, cell by cell."""
     data_line: int
     """Physical lines before the first data record."""
     notes: tuple[str, ...] = ()
-    others: tuple[str, ...] = field(default=())
 
 
-def detect(sample: str, options: ReadOptions, *, whole: bool) -> Layout:
-    """The layout of the text that begins with ``sample``; ``whole`` says that there is nothing after it."""
-    line_end = sample.find("\n")
-    first = sample if line_end < 0 else sample[:line_end]
-    delimiter = options.delimiter or max(",\t;|", key=first.count)
-    labels = tuple(cell.strip('"') for cell in first.rstrip("\r").split(delimiter))
-    return Layout(Dialect(delimiter=delimiter, line_terminator="\r\n" if first.endswith("\r") else "\n"), labels, 1)
+def is_value(cell: str) -> bool:
+    """Whether a cell looks like a number, a date or a time: what stands in a column, not above it."""
+    return _is_value(cell) if len(cell) <= 64 else False
+
+
+@lru_cache(maxsize=8192)
+def _is_value(cell: str) -> bool:
+    return _VALUE.fullmatch(cell.strip()) is not None
+
+
+def is_null(cell: str | None) -> bool:
+    """Whether a cell is empty or one of the usual signs for nothing."""
+    return cell is None or not cell.strip() or (len(cell) < 8 and _NULL.fullmatch(cell.strip()) is not None)
+
+
+def detect(sample: str, options: ReadOptions, *, whole: bool, first_line: int = 0) -> Layout:
+    """The layout of the text that begins with ``sample``; ``whole`` says that there is nothing after it.
+
+    ``first_line`` physical lines are no part of the table (other tables stand in them).
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+    for what, value in (("quote", options.quote), ("escape", options.escape)):
+        if value is not None and len(value) > 1:
+            raise ConfigError(f"The {what} must be one character, not {value!r}.")
+    if options.delimiter == "":
+        raise ConfigError("The delimiter must not be empty.", hint="Leave the setting out to have it detected.")
+    skipped = first_line + (options.skip_lines or 0)
+    text = _without_lines(sample, skipped)
+    notes: list[str] = []
+    told = None
+    if directive := re.match(r"\ufeff?\"?sep=(\\t|[^\r\n\"]{1,2})\"?(?:\r\n|\r|\n)", text, re.IGNORECASE):
+        told = directive.group(1).replace("\\t", "\t")
+        text = text[directive.end() :]
+        skipped += 1
+        notes.append(f"line {skipped} names the delimiter: {told!r}")
+    dialect = _dialect(_head(text, SCORED_CHARACTERS, whole=whole), options, told)
+    records = _records(_head(text, STRUCTURE_CHARACTERS, whole=whole), dialect)
+    return _structure(records, dialect, options, skipped, notes)
+
+
+def _without_lines(text: str, count: int) -> str:
+    position = 0
+    for _ in range(count):
+        found = re.compile(r"\r\n|\n|\r").search(text, position)
+        if found is None:
+            return ""
+        position = found.end()
+    return text[position:]
+
+
+def _head(text: str, size: int, *, whole: bool) -> str:
+    """The first lines of ``text``: about ``size`` characters, or two lines where these are longer."""
+    if len(text) <= size:
+        if whole:
+            return text
+        size = len(text)
+    cut = max(text.rfind("\n", 0, size), text.rfind("\r", 0, size))
+    lines = re.compile(r"[^\r\n]*+(?:\r\n|\n|\r)")
+    at_least = 0
+    for _ in range(6):
+        found = lines.match(text, at_least)
+        if found is None:
+            break
+        at_least = found.end()
+    cut = max(cut + 1, at_least)
+    return text[:cut] if cut else text
+
+
+def _records(text: str, dialect: Dialect, width: int | None = None) -> list[Record]:
+    return RecordParser(dialect, width).records(text, final=True)[0]
+
+
+# Which dialect
+
+
+def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
+    line_terminator = _line_terminator(text)
+    given = options.delimiter or told
+    if given is not None:
+        delimiters = [given]
+    else:
+        delimiters = [d for d in SINGLES if d in text]
+        delimiters += _multiples(text, delimiters)
+        delimiters.append("")
+    best, best_score = Dialect(line_terminator=line_terminator), -1.0
+    whole_lines = [line for line in re.split(r"[\r\n]+", text[:8000]) if line.strip()]
+    values = sum(is_value(line) for line in whole_lines)
+    unused = next(d for d in (",", ";", "\t", "|", "\x1f", "\x1e", "\x1d") if d not in text or d == "\x1d")
+    for delimiter in delimiters:
+        if delimiter in {" ", ":", ","} and given is None and values * 2 > len(whole_lines):
+            continue
+        for quote in _quotes(text, delimiter, options):
+            dialect = Dialect(delimiter or unused, quote, options.escape, line_terminator)
+            score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
+            if options.escape is None and quote is not None and "\\" + quote in text:
+                escaped = Dialect(delimiter or unused, quote, "\\", line_terminator)
+                if _escapes(text, dialect, escaped):
+                    dialect = escaped
+                    score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
+            if score > best_score:
+                best, best_score = dialect, score
+    return best
+
+
+def _line_terminator(text: str) -> str:
+    both = text.count("\r\n")
+    counts = {"\r\n": both, "\n": text.count("\n") - both, "\r": text.count("\r") - both}
+    most = max(counts, key=lambda end: counts[end])
+    return most if counts[most] else "\n"
+
+
+def _multiples(text: str, singles: Sequence[str]) -> list[str]:
+    """Delimiters of several characters: none of their characters stands anywhere else outside quotes."""
+    plain = re.sub(r'"(?:[^"]|"")*"', '""', text)
+    lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
+    runs = Counter(run for line in lines[:100] for run in set(_RUN.findall(line)))
+    found = []
+    candidates = {run for run, count in runs.most_common(8) if count * 2 > len(lines[:100])}
+    candidates |= {single * 2 for single in singles if single not in {" ", "\t", ","}}
+    candidates |= {single + " " for single in singles if single in {",", ";", "|"}}
+    for run in candidates:
+        marks = set(run) - {" "}
+        if not marks or set(run) == {","} or run.startswith(" ") and not run.endswith(" "):
+            continue
+        uses = plain.count(run)
+        rest = plain.replace(run, "\x00")
+        left = sum(rest.count(mark) for mark in marks)
+        if uses >= len(lines) * 0.8 and left <= uses * 0.02:
+            found.append(run)
+    return found
+
+
+def _quotes(text: str, delimiter: str, options: ReadOptions) -> list[str | None]:
+    """The quotes worth trying with a delimiter."""
+    if options.quote is not None:
+        return [options.quote or None]
+    d = re.escape(delimiter) if delimiter else "(?!)"
+    blank = "" if delimiter == " " else " ?"
+    found: list[str | None] = ['"']
+    for quote in ("'", "`"):
+        if quote not in text:
+            continue
+        opens = len(re.findall(rf"(?:{d}|^|(?<=[\r\n])){blank}{quote}(?=[^\r\n])", text))
+        closes = len(re.findall(rf"{quote}{blank}(?:{d}|$|(?=[\r\n]))", text))
+        if min(opens, closes) >= 2 and abs(opens - closes) * 10 <= opens + closes:
+            found.append(quote)
+    return found
+
+
+def _escapes(text: str, plain: Dialect, escaped: Dialect) -> bool:
+    """Whether reading backslashes as escapes mends more records than it breaks."""
+    without = sum(record.stray for record in _records(text, plain))
+    if not without:
+        return False
+    return sum(record.stray for record in _records(text, escaped)) < without
+
+
+def _score(text: str, dialect: Dialect) -> float:
+    records = _records(text, dialect)
+    if not records:
+        return 0.0
+    widths = Counter(len(record.cells) for record in records)
+    width = max(widths, key=lambda w: (widths[w], w))
+    pattern = widths[width] / len(records)
+    parts = (width - 1) / width if width > 1 else 0.25
+    cells = [cell for record in records if len(record.cells) == width for cell in record.cells[:80] if cell][:3000]
+    type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
+    strays = sum(record.stray for record in records) / len(records)
+    return pattern * parts * type_score * (1 - strays / 2)
+
+
+def _goodness(cell: str, dialect: Dialect) -> float:
+    """How much a cell looks like one whole value."""
+    return _good(cell) if len(cell) <= 200 else _good(cell[:100] + cell[-100:])
+
+
+@lru_cache(maxsize=16384)
+def _good(cell: str) -> float:
+    bare = cell.strip()
+    discount = 1.0 if bare == cell else 0.9
+    if is_value(bare) or _OTHER_TYPE.fullmatch(bare) or is_null(bare):
+        return discount
+    if bare[0] in "\"'" or bare[-1] == '"':
+        return 0.1
+    if _WORDS.fullmatch(bare):
+        return 0.9 * discount
+    if any(mark in bare for mark in ";\t|"):
+        return 0.3
+    return (0.6 if "," in bare or "\n" in bare else 0.7) * discount
+
+
+# Which lines
+
+
+def _structure(
+    records: Sequence[Record], dialect: Dialect, options: ReadOptions, skipped: int, notes: list[str]
+) -> Layout:
+    if not records:
+        return Layout(dialect, ("column_1",), (), skipped, tuple(notes))
+    width = _width(records)
+    first = 0 if options.skip_lines else _first_row(records, width)
+    rows = [record.cells for record in records]
+    if options.header is False:
+        count = 0
+    else:
+        count = _header_rows(rows, first, width)
+        if count == 0 and options.header:
+            count = 1
+    header_width = len(rows[first]) if count and first < len(rows) else 0
+    if count == 1 and header_width > width and len(_trimmed(rows[first])) > width:
+        width = len(_trimmed(rows[first]))
+    header = tuple(tuple(_fitted(rows[first + k], width, rows[first + count :])) for k in range(count))
+    header = tuple(row for row in header if any(row))
+    if first:
+        above = [" ".join(cell for cell in row if cell)[:100] for row in rows[:first]]
+        told = " / ".join(line for line in above if line)[:300]
+        count_lines = records[first].line
+        notes.append(f"{count_lines} line{'s' if count_lines > 1 else ''} above the table skipped: {told}".rstrip(": "))
+    if len(header) > 1:
+        notes.append(f"the header has {len(header)} rows, joined")
+    labels = _joined(header) if header else tuple(f"column_{i + 1}" for i in range(width))
+    if first + count < len(records):
+        data_line = skipped + records[first + count].line
+    else:
+        data_line = skipped + records[-1].line + 1
+    dialect = Dialect(dialect.delimiter, dialect.quote, dialect.escape, dialect.line_terminator, bool(header))
+    return Layout(dialect, labels, header, data_line, tuple(notes))
+
+
+def _width(records: Sequence[Record]) -> int:
+    """The table's number of columns: what most records have, or the most that several have in a short text."""
+    widths = Counter(len(record.cells) for record in records[:500])
+    return max(widths, key=lambda w: (widths[w], w))
+
+
+def _trimmed(cells: Sequence[str | None]) -> list[str | None]:
+    """``cells`` without the empty ones at the end."""
+    end = len(cells)
+    while end and not cells[end - 1]:
+        end -= 1
+    return list(cells[:end])
+
+
+def _filled(cells: Sequence[str | None]) -> int:
+    return sum(1 for cell in cells if cell and cell.strip())
+
+
+def _first_row(records: Sequence[Record], width: int) -> int:
+    """The index of the record where the table begins: its header, or its first row when it has none."""
+    if width == 1:
+        return 0
+    rows = [record.cells for record in records]
+    proper = [i for i, row in enumerate(rows[:200]) if len(row) == width]
+    if not proper:
+        return 0
+    fills = sorted(_filled(rows[i]) for i in proper)
+    usual = fills[len(fills) // 2]
+    first = proper[0]
+    # A header may lack a delimiter, or have one too many.
+    if first > 0 and first == 1 and abs(len(rows[0]) - width) <= max(1, width // 4) and len(rows[0]) > 1:
+        above = rows[0]
+        if _filled(above) >= usual * 0.6 and not any(is_value(cell) for cell in above if cell):
+            return 0
+    while first < len(rows) - 1:
+        row = rows[first]
+        if len(row) != width or _filled(row) == 0 or _is_title(row, usual, rows[first + 1 : first + 6]):
+            first += 1
+            continue
+        if (row[0] or "").startswith(_COMMENT) and any(
+            (below[0] or "").startswith(_COMMENT) for below in rows[first + 1 : first + 2]
+        ):
+            first += 1
+            continue
+        break
+    return first
+
+
+def _is_title(row: Sequence[str | None], usual: int, below: Sequence[Sequence[str | None]]) -> bool:
+    """Whether a row of the table's width says something about the table: few of its cells are filled."""
+    filled = _filled(row)
+    if usual < 2 or filled > max(1, usual // 4):
+        return False
+    if any(is_value(cell) for cell in row if cell):
+        return False
+    if filled == 1 and not (row[0] or "").strip() and len(row) == 2:
+        return False
+    return any(_filled(other) >= max(2, usual * 0.6) for other in below)
+
+
+def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -> int:
+    """How many rows from ``first`` on are the header's."""
+    top = rows[first]
+    below = [row for row in rows[first + 1 : first + 200] if len(row) == width]
+    if not below:
+        return 0 if any(is_value(cell) for cell in top if cell) else 1
+    evidence = below[min(4, len(below) // 2) :] if len(below) > 2 else below
+    typed = [j for j in range(width) if _is_typed([row[j] for row in evidence])]
+    if not typed:
+        return _text_header(rows, first, below)
+    texts, values = _tell(top, typed)
+    if values and values >= texts and not _years(top, typed, evidence):
+        return 0
+    if not texts and not values:
+        filled = [cell for cell in top if cell]
+        return 1 if filled and not any(is_value(cell) for cell in filled) and len(filled) * 2 > width else 0
+    count = 1
+    while count < MAX_HEADER_ROWS and first + count < len(rows) - 1:
+        row = rows[first + count]
+        if row == top:
+            count += 1
+            continue
+        if len(row) != width or any(is_value(cell) for cell in row if cell):
+            break
+        texts, values = _tell(row, typed)
+        fills_gaps = any(cell and not above for cell, above in zip(row, top, strict=False))
+        blank = _filled(row) == 0 and any(not cell for cell in top)
+        if blank and first + count + 1 < len(rows) and not any(is_value(c) for c in rows[first + count + 1] if c):
+            count += 1
+            continue
+        if values or not texts or not (texts * 2 > len(typed) or (fills_gaps and not row[0])):
+            break
+        count += 1
+    return count
+
+
+def _is_typed(column: Sequence[str | None]) -> bool:
+    """Whether a column holds numbers, dates or times."""
+    present = [cell for cell in column if cell is not None and not is_null(cell)]
+    return bool(present) and sum(map(is_value, present)) >= 0.7 * len(present)
+
+
+def _tell(row: Sequence[str | None], typed: Sequence[int]) -> tuple[int, int]:
+    """How many of a row's cells in typed columns are texts, and how many are values."""
+    cells = [row[j] for j in typed if j < len(row)]
+    values = sum(1 for cell in cells if cell and is_value(cell))
+    texts = sum(1 for cell in cells if cell and cell.strip() and not is_value(cell) and not is_null(cell))
+    return texts, values
+
+
+def _years(top: Sequence[str | None], typed: Sequence[int], evidence: Sequence[Sequence[str | None]]) -> bool:
+    """Whether the values in a row of labels are years, or a count of the columns, above other values."""
+    cells = [(j, (top[j] or "").strip()) for j in typed if j < len(top) and is_value(top[j] or "")]
+    if len(cells) < 2 or not all(re.fullmatch(r"\d{1,4}", cell) for _, cell in cells):
+        return False
+    numbers = [int(cell) for _, cell in cells]
+    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    if len(steps) != 1 or abs(steps.pop()) not in {1, 5, 10}:
+        return False
+    texts = sum(1 for cell in top if cell and not is_value(cell))
+    same = sum(1 for row in evidence[:20] for j, cell in cells if (row[j] or "").strip() == cell)
+    years = all(1500 <= number <= 2200 for number in numbers)
+    return (years or texts > 0) and same == 0
+
+
+def _text_header(rows: Sequence[Sequence[str | None]], first: int, below: Sequence[Sequence[str | None]]) -> int:
+    """Whether a table of nothing but text has a header: its first row is complete, and unlike what follows."""
+    top = rows[first]
+    if any(is_value(cell) for cell in top if cell):
+        return 0
+    count = 1
+    while first + count < len(rows) and rows[first + count] == top and count < MAX_HEADER_ROWS:
+        count += 1
+    for j, label in enumerate(top):
+        column = [row[j] for row in below if j < len(row) and row[j]]
+        if not label or len(column) < 3:
+            continue
+        shapes = Counter(_shape(cell or "") for cell in column)
+        shape, times = shapes.most_common(1)[0]
+        if "9" in shape and times >= 0.9 * len(column) and _shape(label) == shape:
+            return 0
+        if sum(1 for cell in column if cell == label) > (0 if count == 1 else MAX_HEADER_ROWS):
+            return 0
+    return count
+
+
+@lru_cache(maxsize=4096)
+def _shape(cell: str) -> str:
+    return re.sub(r"\d+", "9", re.sub(r"[^\W\d_]+", "A", cell[:100]))
+
+
+def _fitted(cells: Sequence[str | None], width: int, below: Sequence[Sequence[str | None]]) -> list[str]:
+    """A header row's cells as ``width`` texts."""
+    texts = [cell or "" for cell in cells]
+    while len(texts) > width and "" in texts:
+        del texts[len(texts) - 1 - texts[::-1].index("")]
+    return texts[:width] + [""] * (width - len(texts))
+
+
+def _joined(header: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """One label per column from the header's rows; a group's name goes to all the columns below it."""
+    spread = []
+    for row, under in zip(header, [*header[1:], None], strict=True):
+        cells = list(row)
+        if under is not None and sum(1 for cell in cells if cell) > 1:
+            for j in range(1, len(cells)):
+                if not cells[j] and under[j] and cells[j - 1]:
+                    cells[j] = cells[j - 1]
+        spread.append(cells)
+    return tuple(" ".join(part for part in parts if part) for parts in zip(*spread, strict=True))
