@@ -30,7 +30,6 @@ import importlib.util
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -209,8 +208,10 @@ class EmbeddedPostgres:
         with self._guard:
             if self._users is None:
                 return
-            ours = self._owner == os.getpid()
-            last = ours and self._is_last_user()
+            if self._owner != os.getpid():
+                self._drop()  # a fork's copy: the server is the parent's to end
+                return
+            last = self._is_last_user()
             self._drop()
             if last:
                 _until(lambda: not self._has_keeper(), _GOODBYE)
@@ -250,10 +251,7 @@ class EmbeddedPostgres:
         with self._guard, self._translated():
             self._drop()
             self._disown()
-            server = self._server()
-            if server is not None and (_answers(server) or self._is_postmaster(server.pid)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.pid, signal.SIGINT)
+            self._interrupt()
             stopped = _until(lambda: not self._has_keeper() and not self._alive(), _PATIENCE)
         if not stopped:
             raise BusyError(f"The embedded PostgreSQL of {self.root} does not stop.", hint=f"See {self.log}.")
@@ -299,6 +297,9 @@ class EmbeddedPostgres:
     def _is_last_user(self) -> bool:
         assert self._users is not None
         if _try_lock(self._users, fcntl.LOCK_EX):
+            if not self._has_keeper():
+                self._interrupt()  # its keeper was killed: we do its work, under the same lock
+                _until(lambda: not self._alive(), _GOODBYE)
             return True
         # Others hold it shared; or the keeper, granted between the two halves of the conversion (flock(2)).
         os.close(self._users)
@@ -455,7 +456,7 @@ class EmbeddedPostgres:
         home = self._data_home(identity)
         for leftover in home.glob("data.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        fresh = home / f"data.new-{secrets.token_hex(4)}"
+        fresh = home / f"data.new-{os.urandom(4).hex()}"
         fresh.mkdir(mode=0o700)
         try:
             if identity.switch:
@@ -490,7 +491,7 @@ class EmbeddedPostgres:
         _make_system_directory()
         for leftover in _SYSTEM_DIRECTORY.glob(f"{self._digest()}-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # this root has no data: it was ours, and removed or unfinished
-        home = _SYSTEM_DIRECTORY / f"{self._digest()}-{secrets.token_hex(4)}"
+        home = _SYSTEM_DIRECTORY / f"{self._digest()}-{os.urandom(4).hex()}"
         home.mkdir(mode=0o711)
         home.chmod(0o711)
         (home / "lake").write_bytes(os.fsencode(self.data))
@@ -507,7 +508,9 @@ class EmbeddedPostgres:
                 "raw objects.",
             )
         owner = self.data.stat().st_uid
-        if owner != identity.uid:
+        if owner == 0 and identity.switch:  # root copied or restored the lake
+            _give(Path(os.path.realpath(self.data)), identity)
+        elif owner != identity.uid:
             raise PermissionDeniedError(
                 f"The embedded database in {self.data} belongs to the user {_user_name(owner)}.",
                 hint=f"Run lakectl as {_user_name(owner)} or as root.",
@@ -563,6 +566,13 @@ class EmbeddedPostgres:
     def _alive(self) -> bool:
         server = self._server()
         return server is not None and (_answers(server) or self._is_postmaster(server.pid))
+
+    def _interrupt(self) -> None:
+        """Ask for a fast shutdown (PostgreSQL manual, 18.5)."""
+        server = self._server()
+        if server is not None and (_answers(server) or self._is_postmaster(server.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGINT)
 
     def _is_postmaster(self, pid: int) -> bool:
         """Whether the process is a PostgreSQL at work in our data, and not one that got a dead server's number."""
@@ -790,7 +800,7 @@ class _Programs:
         _make_system_directory()
         target = _SYSTEM_DIRECTORY / name
         if not target.exists():
-            fresh = _SYSTEM_DIRECTORY / f"{name}.new-{secrets.token_hex(4)}"
+            fresh = _SYSTEM_DIRECTORY / f"{name}.new-{os.urandom(4).hex()}"
             try:
                 shutil.copytree(install, fresh, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
                 for path in [fresh, *fresh.rglob("*")]:
@@ -925,6 +935,16 @@ def _own_directory(path: Path, uid: int, mode: int) -> None:
             ) from None
     if stat.S_IMODE(path.lstat().st_mode) != mode:
         path.chmod(mode)
+
+
+def _give(data: Path, identity: _Identity) -> None:
+    data.chmod(0o700)
+    for directory, _, files, handle in os.fwalk(data):  # follows no symbolic link
+        for name in files:
+            os.chown(name, identity.uid, identity.gid, dir_fd=handle, follow_symlinks=False)
+        if Path(directory) != data:
+            os.chown(handle, identity.uid, identity.gid)
+    os.chown(data, identity.uid, identity.gid)  # last: this says that all is done
 
 
 def _make_system_directory() -> None:

@@ -30,8 +30,10 @@ def main(argv: list[str]) -> int:
     ``argv`` holds the descriptors of the users' and the keeper's lock files, the server's uid and gid (-1: our own),
     the pid to adopt (0: none), the socket directory, and the server's command line.
     """
-    users_fd, _keeper_fd, uid, gid, adopted = (int(word) for word in argv[1:6])
+    users_fd, keeper_fd, uid, gid, adopted = (int(word) for word in argv[1:6])
     socket_directory, command = argv[6], argv[7:]
+    for descriptor in (users_fd, keeper_fd):
+        os.set_inheritable(descriptor, False)  # the locks are ours and must not live on in the server
     os.umask(0o077)
     pid = adopted or _spawn(command, uid, gid)
     import signal  # only now: it takes half as long as all before it, while the server already starts
