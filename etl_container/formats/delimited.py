@@ -16,20 +16,21 @@ Only this module and ``encoding`` touch the bytes; nothing here decides what a v
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from etl_container.errors import UnreadableObjectError
+from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import dialect as dialects
 from etl_container.formats.base import (
     Description,
-    Dialect,
     Kind,
     RawBatch,
     ReadOptions,
@@ -39,7 +40,7 @@ from etl_container.formats.base import (
     TableReader,
 )
 from etl_container.formats.encoding import Encoding, find_encoding, to_text, utf8_blocks
-from etl_container.formats.records import Cells, RecordParser, line_ends
+from etl_container.formats.records import Cells, Record, RecordParser, line_ends
 
 SAMPLE_BYTES = 1 << 20
 """How much of the file the dialect is decided on."""
@@ -49,6 +50,14 @@ MAX_LINE_BYTES = 256 << 20
 """A longer line is no record of a delimited text."""
 MAX_WAITING = 1000
 """How many odd records may wait for what follows them."""
+LOOK_AT = frozenset({8, 64, 512})
+"""With how many records waiting it is asked whether they are another table."""
+LONG_RUN = 6
+"""So many records of one other width, the first of them a header by its types, are another table."""
+MAX_GAPS = 50
+"""At so many blank lines in a block it is looked whether another table follows; more are how the file is written."""
+MAX_ALIGNED = 200
+"""Up to how many cells a row is tried against its columns' types cell by cell."""
 NOTED_LINES = 5
 """How many lines a note names before it only counts."""
 
@@ -60,7 +69,34 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
         UnreadableObjectError: it is empty, or not text.
         ConfigError: an option cannot be used.
     """
-    return _DelimitedReader(source, options, rejects)
+    member = re.fullmatch(r"table_(\d+)", options.member) if options.member else None
+    number = int(member.group(1)) if member else 1
+    if not number:
+        raise ConfigError(f"There is no table {options.member!r}.", hint="The first table is called table_1.")
+    if number == 1:
+        return _DelimitedReader(source, options, rejects)
+    line = 0
+    for _ in range(number - 1):
+        end = _end_of_table(source, options, line)
+        if end is None:
+            raise UnreadableObjectError(
+                f"{source.name} holds no table {options.member!r}.", hint="preview names the tables of a file."
+            )
+        line = end
+    return _DelimitedReader(source, options, rejects, first_line=line, number=number)
+
+
+class _NoRejects:
+    def add(self, reject: Reject) -> None:
+        pass
+
+
+def _end_of_table(source: Source, options: ReadOptions, line: int) -> int | None:
+    """The physical lines before the table that follows the one at ``line``; None when that is the last."""
+    reader = _DelimitedReader(source, options, _NoRejects(), first_line=line, number=2 if line else 1)
+    for _ in reader.batches():
+        pass
+    return reader.next_line
 
 
 class _Blocks:
@@ -141,6 +177,7 @@ class _Odd:
     ordinal: int
     line: int
     text: str
+    after_blank: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +244,15 @@ class _Builder:
 class _DelimitedReader:
     """The reader of one table in one delimited text."""
 
-    def __init__(self, source: Source, options: ReadOptions, rejects: RejectSink) -> None:
+    def __init__(
+        self, source: Source, options: ReadOptions, rejects: RejectSink, *, first_line: int = 0, number: int = 1
+    ) -> None:
         self._source = source
-        self._options = options
+        self._options = options if number == 1 else replace(options, skip_lines=None)
+        self._number = number
+        self._first_line = first_line
+        self.next_line: int | None = None
+        """The physical lines before the table that follows this one, once it was met."""
         self._rejects = rejects
         self._notes = _Notes()
         self._wrong = [0]
@@ -226,12 +269,12 @@ class _DelimitedReader:
             raise UnreadableObjectError(
                 f"{source.name} is empty: it holds nothing but blanks.", hint="Check how the file was made."
             )
-        self._layout = dialects.detect(text, options, whole=whole)
+        self._layout = dialects.detect(text, self._options, whole=whole)
         self._labels = self._layout.labels
         self._notes.sentences.extend(self._layout.notes)
         self._dialect = self._layout.dialect
         self._parser = RecordParser(self._dialect, len(self._labels))
-        self._arrow = _arrow_parser(self._dialect, len(self._labels))
+        self._arrow = _arrow_parser(self._layout)
 
     @property
     def description(self) -> Description:
@@ -266,6 +309,7 @@ class _DelimitedReader:
     def _sample(self, whole: bool) -> str:
         blocks = self._open()
         try:
+            blocks.skip_lines(self._first_line)
             blocks.want(SAMPLE_BYTES)
             data = blocks.data
             if not (whole and blocks.ended):
@@ -284,9 +328,9 @@ class _DelimitedReader:
         blocks = self._open()
         builder = _Builder(self._labels)
         try:
-            blocks.skip_lines(self._layout.data_line)
+            blocks.skip_lines(self._first_line + self._layout.data_line)
             ordinal = 0
-            while True:
+            while self.next_line is None:
                 blocks.want(BLOCK_BYTES)
                 if not blocks.data:
                     break
@@ -312,7 +356,7 @@ class _DelimitedReader:
         """Take some records off ``blocks``; returns the ordinal of the next one."""
         if self._arrow is not None:
             taken = self._arrow(blocks.data, blocks.ended)
-            if taken is not None:
+            if taken is not None and not taken.suspect:
                 return self._fast(blocks, taken, ordinal, builder)
         return self._tolerant(blocks, ordinal, builder)
 
@@ -320,21 +364,27 @@ class _DelimitedReader:
         line = blocks.line
         # Rows of Arrow's batch and odd rows interleave: an odd row's index counts both kinds.
         done = index = 0
-        for odd_row, odd_line, text in taken.odd:
+        for odd_row, odd_line, text, after_blank in taken.odd:
             size = odd_row - index
             if size:
                 self._settle(builder, at_end=False)
+                if self.next_line is not None:
+                    return ordinal
                 builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
                 done += size
                 ordinal += size
             index = odd_row + 1
             records, _, _ = self._parser.records(text, final=True)
             for record in records:
-                self._hold(_Odd(record.cells, ordinal, line + odd_line + 1, text), builder)
+                self._hold(_Odd(record.cells, ordinal, line + odd_line + 1, text, after_blank), builder)
                 ordinal += 1
+                if self.next_line is not None:
+                    return ordinal
         size = len(taken.columns[0]) - done
         if size:
             self._settle(builder, at_end=False)
+            if self.next_line is not None:
+                return ordinal
             builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
             ordinal += size
         blocks.take(taken.size, taken.lines)
@@ -361,7 +411,7 @@ class _DelimitedReader:
                     f"bytes wrong in {self._encoding.label}, read as Windows-1252",
                     blocks.line + line_ends(text[:at]) + 1,
                 )
-        for record in records:
+        for index, record in enumerate(records):
             cells = record.cells
             where = blocks.line + record.line + 1
             if "\x00" in text[record.start : record.end]:
@@ -370,10 +420,19 @@ class _DelimitedReader:
             if record.stray:
                 self._notes.at("a stray quote taken as it stands", where)
             if len(cells) == width:
+                following = records[index + 1] if index + 1 < len(records) else None
+                if self._begins_table(record, following):
+                    gap = next((odd.line for odd in self._waiting if odd.after_blank), where)
+                    self._waiting = [odd for odd in self._waiting if odd.line < gap]
+                    self.next_line = gap - 1
+                    return ordinal
                 self._settle(builder, at_end=False)
-                builder.row(cells, ordinal)
+                if self.next_line is None:
+                    builder.row(cells, ordinal)
             else:
-                self._hold(_Odd(cells, ordinal, where, text[record.start : record.end]), builder)
+                self._hold(_Odd(cells, ordinal, where, text[record.start : record.end], record.after_blank), builder)
+            if self.next_line is not None:
+                return ordinal
             ordinal += 1
         taken = (
             len(blocks.data) if position == len(text) and blocks.ended else _byte_length(blocks.data, text, position)
@@ -381,31 +440,115 @@ class _DelimitedReader:
         blocks.take(taken, lines)
         return ordinal
 
+    def _begins_table(self, record: Record, following: Record | None) -> bool:
+        """Whether a record of the table's width is the header of another table below this one."""
+        if len(record.cells) < 2:
+            return False
+        if self._layout.header and tuple(cell or "" for cell in record.cells) == self._layout.header[0]:
+            return True
+        if not record.after_blank and not any(odd.after_blank for odd in self._waiting):
+            return False
+        typed = self._layout.typed
+        if not typed or not dialects.breaks_types(record.cells, typed):
+            return False
+        return following is not None and not dialects.breaks_types(following.cells, typed)
+
     def _hold(self, odd: _Odd, builder: _Builder) -> None:
         self._waiting.append(odd)
+        if len(self._waiting) in LOOK_AT:
+            self._look_for_table(LONG_RUN)
         if len(self._waiting) > MAX_WAITING:
             self._settle(builder, at_end=False)
+
+    def _look_for_table(self, enough: int) -> None:
+        """See whether the records that wait are another table; it takes ``enough`` of them without a blank line."""
+        for start, head in enumerate(self._waiting):
+            rows: list[Cells] = []
+            for odd in self._waiting[start : start + 50]:
+                if len(odd.cells) != len(head.cells):
+                    break
+                rows.append(odd.cells)
+            if len(rows) >= (2 if head.after_blank else enough) and dialects.heads_table(rows):
+                first = start
+                while first > 0 and not self._waiting[first].after_blank and len(self._waiting[first - 1].cells) == 1:
+                    first -= 1  # its title
+                self.next_line = self._waiting[first].line - 1
+                self._waiting = self._waiting[:first]
+                return
 
     def _settle(self, builder: _Builder, *, at_end: bool) -> None:
         """Decide on the odd records that wait: they are rows to repair, or what stands below the table."""
         if not self._waiting:
             return
+        if self.next_line is None:
+            self._look_for_table(3 if at_end else LONG_RUN)
+        at_end = at_end or self.next_line is not None
         waiting, self._waiting = self._waiting, []
+        below: list[_Odd] = []
+        while at_end and waiting and self._is_remark(waiting[-1]):
+            below.append(waiting.pop())
         for odd in waiting:
-            self._repair(odd, builder)
+            if len(odd.cells) == 1 and (odd.cells[0] or "").startswith("#"):
+                self._notes.at("comments skipped", odd.line)
+            else:
+                self._repair(odd, builder)
+        if below:
+            below.reverse()
+            told = " / ".join(odd.text.strip()[:100] for odd in below)[:300]
+            lines = f"{len(below)} line{'s' if len(below) > 1 else ''}"
+            self._notes.sentences.append(f"{lines} below the table skipped, from line {below[0].line} on: {told}")
+
+    def _is_remark(self, odd: _Odd) -> bool:
+        """Whether a record at the end of a table is not one of its rows: a single text."""
+        filled = [cell for cell in odd.cells if cell]
+        wide = len(self._labels) > 2 or odd.after_blank
+        return len(self._labels) > 1 and wide and len(filled) == 1 and not dialects.is_value(filled[0])
 
     def _repair(self, odd: _Odd, builder: _Builder) -> None:
         width = len(self._labels)
         cells = odd.cells
         if len(cells) < width:
             self._notes.at("short rows padded with nulls", odd.line)
-            builder.row([*cells, *([None] * (width - len(cells)))], odd.ordinal)
-        elif not any(cells[width:]):
+            builder.row(self._padded(cells), odd.ordinal)
+            return
+        trimmed = self._trimmed(cells)
+        if trimmed is not None:
             self._notes.at("surplus empty cells dropped", odd.line)
-            builder.row(cells[:width], odd.ordinal)
+            builder.row(trimmed, odd.ordinal)
         else:
             reason = f"{len(cells)} cells where the table has {width} columns"
             self._rejects.add(Reject(reason, record=odd.ordinal, line=odd.line, text=odd.text))
+
+    def _padded(self, cells: Cells) -> Cells:
+        """A short row with nulls at its end; or one cell earlier, where that alone brings its values to their types."""
+        missing = len(self._labels) - len(cells)
+        padded = [*cells, *([None] * missing)]
+        typed = self._layout.typed
+        if missing != 1 or len(cells) > MAX_ALIGNED or not dialects.conflicts(padded, typed):
+            return padded
+        for at in range(len(cells) - 1, 0, -1):
+            shifted = [*cells[:at], None, *cells[at:]]
+            if not dialects.conflicts(shifted, typed):
+                return shifted
+        return padded
+
+    def _trimmed(self, cells: Cells) -> Cells | None:
+        """A long row without as many empty cells as it has too many: the last ones, unless types tell better."""
+        surplus = len(cells) - len(self._labels)
+        empty = [at for at, cell in enumerate(cells) if not cell]
+        last = empty[len(empty) - surplus :]
+        if len(empty) < surplus:
+            return None
+        best = [cell for at, cell in enumerate(cells) if at not in set(last)]
+        typed = self._layout.typed
+        if surplus == 1 and len(cells) <= MAX_ALIGNED and dialects.conflicts(best, typed):
+            for drop in reversed(empty):
+                other = [cell for at, cell in enumerate(cells) if at != drop]
+                if not dialects.conflicts(other, typed):
+                    return other
+        if last[0] != len(self._labels) and dialects.conflicts(best, typed):
+            return None
+        return best
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         """Where each of the ascending ``records`` stands in the file, and its text there."""
@@ -468,15 +611,19 @@ class _Taken:
     columns: Sequence[Any]
     size: int
     lines: int
-    odd: Sequence[tuple[int, int, str]]
-    """Records without the table's width: index among all records, 0-based line in the block, text."""
+    odd: Sequence[tuple[int, int, str, bool]]
+    """Records without the table's width: index among all records, 0-based line in the block, text, and whether a blank
+    line stands above."""
+    suspect: bool
+    """Whether another table may begin in it."""
 
 
-def _arrow_parser(dialect: Dialect, width: int) -> Callable[[bytes, bool], _Taken | None] | None:
-    """The fast path for ``dialect``, or None when Arrow cannot read it.
+def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | None] | None:
+    """The fast path for a layout, or None when Arrow cannot read it.
 
     The function returned takes a block and whether it is the last, and gives None when the block is not well formed.
     """
+    dialect, width = layout.dialect, len(layout.labels)
     delimiter, quote = dialect.delimiter, dialect.quote
     if (
         len(delimiter.encode()) != 1
@@ -529,7 +676,18 @@ def _arrow_parser(dialect: Dialect, width: int) -> Callable[[bytes, bool], _Take
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = block.count(b"\n")
-        return _Taken(columns, cut, lines, odd)
+        return _Taken(columns, cut, lines, odd, suspect(block, columns))
+
+    def suspect(block: bytes, columns: Sequence[Any]) -> bool:
+        if width > 1 and layout.header and pc.any(pc.equal(columns[0], layout.header[0][0])).as_py():
+            return True
+        if width > 1 and layout.typed and (b"\n\n" in block or b"\n\r\n" in block):
+            after_blank = itertools.islice(re.finditer(rb"\n\r?\n([^\r\n]+)", block), MAX_GAPS)
+            for found in after_blank:
+                cells = found.group(1).decode("utf-8", "replace").split(delimiter)
+                if not any(dialects.is_value(cells[j].strip("\"'")) for j in layout.typed if j < len(cells)):
+                    return True
+        return False
 
     return parse
 
@@ -581,8 +739,10 @@ def _cut(data: bytes, quotes: _Quotes | None) -> int:
     return cut + 1
 
 
-def _with_lines(block: bytes, ragged: Sequence[tuple[int, str]], quotes: _Quotes | None) -> list[tuple[int, int, str]]:
-    """Add to each ragged row of a block the line on which it starts."""
+def _with_lines(
+    block: bytes, ragged: Sequence[tuple[int, str]], quotes: _Quotes | None
+) -> list[tuple[int, int, str, bool]]:
+    """Add to each ragged row of a block the line on which it starts, and whether the one above is blank."""
     array = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(array == 10)
     starts = np.concatenate(([0], ends + 1))
@@ -596,8 +756,9 @@ def _with_lines(block: bytes, ragged: Sequence[tuple[int, str]], quotes: _Quotes
     first = array[starts]
     after = array[np.minimum(starts + 1, len(array) - 1)]
     blank = (first == 10) | ((first == 13) & (after == 10))
+    after_blank = np.concatenate(([False], blank[:-1]))[~blank]
     lines = lines[~blank]
-    return [(row, int(lines[row]), text) for row, text in ragged]
+    return [(row, int(lines[row]), text, bool(after_blank[row])) for row, text in ragged]
 
 
 __all__ = ["open_delimited"]

@@ -64,6 +64,8 @@ class Layout:
     data_line: int
     """Physical lines before the first data record."""
     notes: tuple[str, ...] = ()
+    typed: tuple[int, ...] = ()
+    """The columns that hold numbers, dates or times (as far as the text's beginning shows)."""
 
 
 def is_value(cell: str) -> bool:
@@ -190,7 +192,7 @@ def _multiples(text: str, singles: Sequence[str]) -> list[str]:
     candidates |= {single + " " for single in singles if single in {",", ";", "|"}}
     for run in candidates:
         marks = set(run) - {" "}
-        if not marks or set(run) == {","} or run.startswith(" ") and not run.endswith(" "):
+        if not marks or set(run) == {","} or (run.startswith(" ") and not run.endswith(" ")):
             continue
         uses = plain.count(run)
         rest = plain.replace(run, "\x00")
@@ -262,6 +264,27 @@ def _good(cell: str) -> float:
 # Which lines
 
 
+def heads_table(rows: Sequence[Sequence[str | None]]) -> bool:
+    """Whether the first of ``rows``, all of one width, is a header by the types of what follows."""
+    top, width = rows[0], len(rows[0])
+    if width < 2 or not all(cell and cell.strip() and not is_value(cell) for cell in top):
+        return False
+    if not any(_is_typed([row[j] for row in rows[1:]]) for j in range(width)):
+        return False
+    return _header_rows(rows, 0, width) > 0
+
+
+def breaks_types(cells: Sequence[str | None], typed: Sequence[int]) -> bool:
+    """Whether a row of the table's width looks like a header within it: texts where values belong, and no value."""
+    texts, values = _tell(cells, typed)
+    return values == 0 and texts * 2 > len(typed) and all(cell and cell.strip() for cell in cells)
+
+
+def conflicts(cells: Sequence[str | None], typed: Sequence[int]) -> int:
+    """How many cells of a row are texts in columns of values."""
+    return _tell(cells, typed)[0]
+
+
 def _structure(
     records: Sequence[Record], dialect: Dialect, options: ReadOptions, skipped: int, notes: list[str]
 ) -> Layout:
@@ -294,7 +317,9 @@ def _structure(
     else:
         data_line = skipped + records[-1].line + 1
     dialect = Dialect(dialect.delimiter, dialect.quote, dialect.escape, dialect.line_terminator, bool(header))
-    return Layout(dialect, labels, header, data_line, tuple(notes))
+    body = [row for row in rows[first + count :] if len(row) == width][:500]
+    typed = tuple(j for j in range(width) if _is_typed([row[j] for row in body], 0.9))
+    return Layout(dialect, labels, header, data_line, tuple(notes), typed)
 
 
 def _width(records: Sequence[Record]) -> int:
@@ -393,10 +418,10 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
     return count
 
 
-def _is_typed(column: Sequence[str | None]) -> bool:
-    """Whether a column holds numbers, dates or times."""
+def _is_typed(column: Sequence[str | None], share: float = 0.7) -> bool:
+    """Whether a column holds numbers, dates or times, but for a few of its cells."""
     present = [cell for cell in column if cell is not None and not is_null(cell)]
-    return bool(present) and sum(map(is_value, present)) >= 0.7 * len(present)
+    return bool(present) and sum(map(is_value, present)) >= share * len(present)
 
 
 def _tell(row: Sequence[str | None], typed: Sequence[int]) -> tuple[int, int]:

@@ -31,6 +31,8 @@ class Record:
     """Where its text ends, before the line end."""
     stray: bool = False
     """Whether a quote in it had to be taken as an ordinary character."""
+    after_blank: bool = False
+    """Whether a blank line stands right above it."""
 
 
 class RecordParser:
@@ -64,7 +66,7 @@ class RecordParser:
         ``final`` says that nothing follows the text, so that its last record is complete.
         """
         records: list[Record] = []
-        position, line, size = 0, 0, len(text)
+        position, line, size, blank = 0, 0, len(text), False
         quote = self._dialect.quote
         while position < size:
             end = self._line.match(text, position).end()  # type: ignore[union-attr]
@@ -74,15 +76,18 @@ class RecordParser:
             lines = 1
             if not content or (content.isspace() and (self._width != 1 or not content.strip("\r\n"))):
                 if content and self._dialect.delimiter in content and not self._spaces:
-                    records.append(Record(self._split_plain(content), line, position, end))
+                    records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
+                blank = True
             elif (quote is None or quote not in content) and self._dialect.escape is None:
-                records.append(Record(self._split_plain(content), line, position, end))
+                records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
+                blank = False
             else:
                 found = self._with_quotes(text, position, end, final=final)
                 if found is None:
                     break
                 cells, end, stray = found
-                records.append(Record(cells, line, position, end, stray))
+                records.append(Record(cells, line, position, end, stray, blank))
+                blank = False
                 lines += line_ends(text[position:end])
             position = _after_line_end(text, end)
             line += lines
@@ -225,6 +230,7 @@ class RecordParser:
 
 
 def line_ends(text: str) -> int:
+    """How many physical lines end in ``text``."""
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
