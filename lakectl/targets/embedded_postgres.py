@@ -383,20 +383,30 @@ class EmbeddedPostgres:
             self._initialise(programs.reachable_by(identity), identity, start_lock)
         self._check_data(programs, identity)
         programs = programs.reachable_by(identity)
-        deadline = time.monotonic() + 10.0
-        while not self._start_once(keeper_lock, identity, programs, tell):
+        began = time.monotonic()
+        killed = 0
+        while (words := self._start_once(keeper_lock, identity, programs, tell)) is not None:
+            if self._alive():
+                return  # only its keeper died: the caller finds it and adopts it
+            if "pre-existing shared memory block" not in words:
+                killed += 1  # no last word: someone killed it, which is no reason to give up
+                if killed == 3 or "FATAL" in words or "PANIC" in words:
+                    raise self._start_error(words)
+                continue
             # Backends outlive a killed server for a moment; PostgreSQL refuses to start next to them, rightly.
-            if time.monotonic() > deadline - 9.0:
-                self._end_orphans(programs)
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > 10.0:
                 raise BusyError(
                     f"Processes of a crashed server still work on {self.data}.", hint="End them, or try again later."
                 )
+            if waited > 1.0:
+                self._end_orphans(programs)
             time.sleep(0.05)
 
     def _start_once(
         self, keeper_lock: int, identity: _Identity, programs: _Programs, tell: Callable[[str], None]
-    ) -> bool:
+    ) -> str | None:
+        """Start a keeper and its server; None when it is ready, else what the log says of the failure."""
         self._disarm_pid_file()
         sockets = self._make_socket_directory(identity)
         offset = self._log_size()
@@ -412,9 +422,9 @@ class EmbeddedPostgres:
         while True:
             server = self._server()
             if server is not None and server.status == "ready" and _answers(server):
-                return True
+                return None
             if keeper.poll() is not None:
-                break
+                return self._log_tail(offset)
             waited = time.monotonic() - began
             if waited > 2.0 and not told:
                 told = True
@@ -422,10 +432,6 @@ class EmbeddedPostgres:
             if waited > _PATIENCE:
                 raise self._not_ready(server)
             time.sleep(_POLL)
-        tail = self._log_tail(offset)
-        if "pre-existing shared memory block" in tail:
-            return False
-        raise self._start_error(tail)
 
     def _spawn_keeper(
         self, keeper_lock: int, identity: _Identity, sockets: str, command: list[str], *, adopt: int = 0
@@ -453,6 +459,12 @@ class EmbeddedPostgres:
     # Making the cluster
 
     def _initialise(self, programs: _Programs, identity: _Identity, start_lock: int) -> None:
+        major = int(programs.major())
+        if major < 17:
+            raise InfrastructureError(
+                f"The programs in {programs.bin} are of PostgreSQL {major}; a new embedded database needs 17 or later.",
+                hint="Unset LAKE_POSTGRES_BIN to use the ones that lakectl brings, or set it to newer ones.",
+            )
         home = self._data_home(identity)
         for leftover in home.glob("data.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -468,6 +480,9 @@ class EmbeddedPostgres:
                     *("--auth-local=trust", "--auth-host=reject", "--no-instructions"),
                     # Sorts alike on every machine: by code point, while upper() and \w know all of Unicode.
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale"),
+                    # With checksums, the first query after a load writes the whole table to the WAL (hint bits). They
+                    # are the default since 18, which is also when the option to say no came.
+                    *(["--no-data-checksums"] if major >= 18 else []),
                 ]
             )
             run(
