@@ -54,6 +54,8 @@ LOOK_AT = frozenset({8, 64, 512})
 """With how many records waiting it is asked whether they are another table."""
 LONG_RUN = 6
 """So many records of one other width, the first of them a header by its types, are another table."""
+MAX_TABLES = 100
+"""So many tables of one file are told apart."""
 MAX_GAPS = 50
 """At so many blank lines in a block it is looked whether another table follows; more are how the file is written."""
 MAX_ALIGNED = 200
@@ -73,17 +75,20 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
     number = int(member.group(1)) if member else 1
     if not number:
         raise ConfigError(f"There is no table {options.member!r}.", hint="The first table is called table_1.")
-    if number == 1:
-        return _DelimitedReader(source, options, rejects)
-    line = 0
-    for _ in range(number - 1):
-        end = _end_of_table(source, options, line)
-        if end is None:
-            raise UnreadableObjectError(
-                f"{source.name} holds no table {options.member!r}.", hint="preview names the tables of a file."
-            )
-        line = end
-    return _DelimitedReader(source, options, rejects, first_line=line, number=number)
+    starts = [0]
+    # What a small file holds besides is told at once; of a large one, when its end has been read.
+    while len(starts) < (MAX_TABLES if _is_small(source) else number):
+        following = _DelimitedReader(source, options, _NoRejects(), starts[-1], len(starts)).find_next()
+        if following is None:
+            break
+        starts.append(following)
+    if number > len(starts):
+        raise UnreadableObjectError(
+            f"{source.name} holds no table {options.member!r}.", hint="preview names the tables of a file."
+        )
+    reader = _DelimitedReader(source, options, rejects, starts[number - 1], number)
+    reader.others = tuple(f"table_{other}" for other in range(1, len(starts) + 1) if other != number)
+    return reader
 
 
 class _NoRejects:
@@ -91,12 +96,12 @@ class _NoRejects:
         pass
 
 
-def _end_of_table(source: Source, options: ReadOptions, line: int) -> int | None:
-    """The physical lines before the table that follows the one at ``line``; None when that is the last."""
-    reader = _DelimitedReader(source, options, _NoRejects(), first_line=line, number=2 if line else 1)
-    for _ in reader.batches():
-        pass
-    return reader.next_line
+def _is_small(source: Source) -> bool:
+    with source.open() as stream:
+        left = SAMPLE_BYTES + 1
+        while left and (more := stream.read(left)):
+            left -= len(more)
+    return left > 0
 
 
 class _Blocks:
@@ -133,15 +138,21 @@ class _Blocks:
 
     def skip_lines(self, count: int) -> None:
         """Take ``count`` physical lines."""
-        for _ in range(count):
-            size = BLOCK_BYTES
-            while True:
-                self.want(size)
-                found = re.search(rb"\r\n|\n|\r(?=[^\n])", self.data)
-                if found or self.ended:
-                    break
-                size *= 2
-            self.take(found.end() if found else len(self.data), 1)
+        ends = re.compile(rb"\r\n|\n|\r(?=[^\n])")
+        while count:
+            self.want(BLOCK_BYTES)
+            if not self.data:
+                break
+            taken = end = 0
+            for found in itertools.islice(ends.finditer(self.data), count):
+                taken, end = taken + 1, found.end()
+            if not taken and self.ended:
+                taken, end = 1, len(self.data)
+            if taken:
+                self.take(end, taken)
+                count -= taken
+            else:
+                self.want(2 * len(self.data))
 
     def close(self) -> None:
         self._stream.close()
@@ -244,20 +255,22 @@ class _Builder:
 class _DelimitedReader:
     """The reader of one table in one delimited text."""
 
-    def __init__(
-        self, source: Source, options: ReadOptions, rejects: RejectSink, *, first_line: int = 0, number: int = 1
-    ) -> None:
+    def __init__(self, source: Source, options: ReadOptions, rejects: RejectSink, first_line: int, number: int) -> None:
         self._source = source
         self._options = options if number == 1 else replace(options, skip_lines=None)
         self._number = number
         self._first_line = first_line
         self.next_line: int | None = None
         """The physical lines before the table that follows this one, once it was met."""
+        self.others: tuple[str, ...] = ()
+        """The names of the other tables in the file, as far as known."""
         self._rejects = rejects
         self._notes = _Notes()
         self._wrong = [0]
         self._spans: list[_Span] = []
         self._waiting: list[_Odd] = []
+        self._empty: list[tuple[int, int]] = []
+        """Rows of nothing but empty cells that wait for what follows: first ordinals and counts."""
         head, whole = self._head()
         if not head.strip():
             raise UnreadableObjectError(
@@ -283,6 +296,8 @@ class _DelimitedReader:
         known = ("csv", "tsv", "txt", "tab", "psv")
         extension = next((part for part in reversed(name.split(".")) if part in known), None)
         return Description(
+            table=f"table_{self._number}" if self._number > 1 or self.others else None,
+            others=self.others,
             format=extension or ("tsv" if self._dialect.delimiter == "\t" else "csv"),
             encoding=self._encoding.label,
             dialect=self._dialect,
@@ -342,6 +357,16 @@ class _DelimitedReader:
                         yield batch
             self._spans.append(_Span(ordinal, blocks.line, blocks.offset))
             self._settle(builder, at_end=True)
+            if self._empty:
+                count = sum(count for _, count in self._empty)
+                self._notes.sentences.append(f"{count} empty row{'s' if count > 1 else ''} below the table skipped")
+            if self.next_line is not None:
+                following = f"table_{self._number + 1}"
+                if following not in self.others:
+                    self.others += (following,)
+                self._notes.sentences.append(
+                    f"another table begins on line {self.next_line + 1}; it is called {following}"
+                )
             batch = builder.build()
             if batch is not None:
                 yield batch
@@ -351,6 +376,12 @@ class _DelimitedReader:
             self._notes.sentences.append(
                 f"{self._wrong[0]} bytes are wrong in {self._encoding.label} and were read as Windows-1252"
             )
+
+    def find_next(self) -> int | None:
+        """Read to this table's end; the physical lines before the next table, or None when there is none."""
+        for _ in self.batches():
+            pass
+        return self.next_line
 
     def _step(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
         """Take some records off ``blocks``; returns the ordinal of the next one."""
@@ -370,7 +401,7 @@ class _DelimitedReader:
                 self._settle(builder, at_end=False)
                 if self.next_line is not None:
                     return ordinal
-                builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
+                self._emit(taken, done, size, ordinal, builder)
                 done += size
                 ordinal += size
             index = odd_row + 1
@@ -385,10 +416,33 @@ class _DelimitedReader:
             self._settle(builder, at_end=False)
             if self.next_line is not None:
                 return ordinal
-            builder.batch([column.slice(done, size) for column in taken.columns], ordinal)
+            self._emit(taken, done, size, ordinal, builder)
             ordinal += size
         blocks.take(taken.size, taken.lines)
         return ordinal
+
+    def _emit(self, taken: _Taken, start: int, size: int, ordinal: int, builder: _Builder) -> None:
+        """Pass on some of Arrow's rows, but for the empty ones at their end, which wait."""
+        end = start + size
+        while end > start and not any(column[end - 1].is_valid for column in taken.columns):
+            end -= 1
+        if end > start:
+            self._flush_empty(builder)
+            builder.batch([column.slice(start, end - start) for column in taken.columns], ordinal)
+        if end < start + size:
+            self._hold_empty(ordinal + end - start, start + size - end)
+
+    def _hold_empty(self, first: int, count: int) -> None:
+        if self._empty and sum(self._empty[-1]) == first:
+            self._empty[-1] = (self._empty[-1][0], self._empty[-1][1] + count)
+        else:
+            self._empty.append((first, count))
+
+    def _flush_empty(self, builder: _Builder) -> None:
+        for first, count in self._empty:
+            for ordinal in range(first, first + count):
+                builder.row([None] * len(self._labels), ordinal)
+        self._empty = []
 
     def _tolerant(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
         size = BLOCK_BYTES
@@ -426,9 +480,13 @@ class _DelimitedReader:
                     self._waiting = [odd for odd in self._waiting if odd.line < gap]
                     self.next_line = gap - 1
                     return ordinal
-                self._settle(builder, at_end=False)
-                if self.next_line is None:
-                    builder.row(cells, ordinal)
+                if any(cell is not None for cell in cells):
+                    self._settle(builder, at_end=False)
+                    if self.next_line is None:
+                        self._flush_empty(builder)
+                        builder.row(cells, ordinal)
+                else:
+                    self._hold_empty(ordinal, 1)
             else:
                 self._hold(_Odd(cells, ordinal, where, text[record.start : record.end], record.after_blank), builder)
             if self.next_line is not None:
@@ -487,6 +545,8 @@ class _DelimitedReader:
         below: list[_Odd] = []
         while at_end and waiting and self._is_remark(waiting[-1]):
             below.append(waiting.pop())
+        if waiting:
+            self._flush_empty(builder)
         for odd in waiting:
             if len(odd.cells) == 1 and (odd.cells[0] or "").startswith("#"):
                 self._notes.at("comments skipped", odd.line)

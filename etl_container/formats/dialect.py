@@ -41,7 +41,7 @@ _NUMBER = (
 )
 _DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- /.]?[A-Za-z]{3,9}\.?[- /.,]{0,2}\d{2,4}|[A-Za-z]{3,9}[- ]\d{1,2},? \d{4}"
 _MONTH = r"\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{2}"
-_TIME = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s?[AaPp]\.?[Mm]\.?)?(?:\s?(?:Z|[-+]\d{2}:?\d{2}))?"
+_TIME = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+|,\d{3,6})?)?(?:\s?[AaPp]\.?[Mm]\.?)?(?:\s?(?:Z|[-+]\d{2}:?\d{2}))?"
 _VALUE = re.compile(rf"(?=.*\d)(?:{_NUMBER})|{_DATE}|{_MONTH}|{_TIME}|(?:{_DATE})[T ,]+{_TIME}")
 _NULL = re.compile(r"[-–—.?*]+|n/?a|nan|null|none|nil|#n/a|\\n|inf|-inf", re.IGNORECASE)
 _OTHER_TYPE = re.compile(
@@ -106,7 +106,10 @@ def detect(sample: str, options: ReadOptions, *, whole: bool, first_line: int = 
         skipped += 1
         notes.append(f"line {skipped} names the delimiter: {told!r}")
     dialect = _dialect(_head(text, SCORED_CHARACTERS, whole=whole), options, told)
-    records = _records(_head(text, STRUCTURE_CHARACTERS, whole=whole), dialect)
+    head = _head(text, STRUCTURE_CHARACTERS, whole=whole)
+    records = _records(head, dialect)
+    if any(record.stray for record in records):
+        records = _records(head, dialect, _width(records))
     return _structure(records, dialect, options, skipped, notes)
 
 
@@ -121,7 +124,7 @@ def _without_lines(text: str, count: int) -> str:
 
 
 def _head(text: str, size: int, *, whole: bool) -> str:
-    """The first lines of ``text``: about ``size`` characters, or two lines where these are longer."""
+    """The first lines of ``text``: about ``size`` characters, or thirty lines where these are longer."""
     if len(text) <= size:
         if whole:
             return text
@@ -129,9 +132,9 @@ def _head(text: str, size: int, *, whole: bool) -> str:
     cut = max(text.rfind("\n", 0, size), text.rfind("\r", 0, size))
     lines = re.compile(r"[^\r\n]*+(?:\r\n|\n|\r)")
     at_least = 0
-    for _ in range(6):
+    for _ in range(30):
         found = lines.match(text, at_least)
-        if found is None:
+        if found is None or found.end() > 8 * size:
             break
         at_least = found.end()
     cut = max(cut + 1, at_least)
@@ -159,7 +162,7 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
     values = sum(is_value(line) for line in whole_lines)
     unused = next(d for d in (",", ";", "\t", "|", "\x1f", "\x1e", "\x1d") if d not in text or d == "\x1d")
     for delimiter in delimiters:
-        if delimiter in {" ", ":", ","} and given is None and values * 2 > len(whole_lines):
+        if delimiter in {" ", ":"} and given is None and values * 2 > len(whole_lines):
             continue
         for quote in _quotes(text, delimiter, options):
             dialect = Dialect(delimiter or unused, quote, options.escape, line_terminator)
@@ -222,18 +225,20 @@ def _quotes(text: str, delimiter: str, options: ReadOptions) -> list[str | None]
 def _escapes(text: str, plain: Dialect, escaped: Dialect) -> bool:
     """Whether reading backslashes as escapes mends more records than it breaks."""
     without = sum(record.stray for record in _records(text, plain))
-    if not without:
-        return False
-    return sum(record.stray for record in _records(text, escaped)) < without
+    return 2 * sum(record.stray for record in _records(text, escaped)) < without
 
 
 def _score(text: str, dialect: Dialect) -> float:
     records = _records(text, dialect)
     if not records:
         return 0.0
-    widths = Counter(len(record.cells) for record in records)
+    # Remarks above a table are many lines at times, but short ones: lines and characters count half each.
+    widths: Counter[int] = Counter()
+    characters = sum(record.end - record.start for record in records) or 1
+    for record in records:
+        widths[len(record.cells)] += 1 / len(records) + (record.end - record.start) / characters  # type: ignore[assignment]
     width = max(widths, key=lambda w: (widths[w], w))
-    pattern = widths[width] / len(records)
+    pattern = widths[width] / 2
     parts = (width - 1) / width if width > 1 else 0.25
     cells = [cell for record in records if len(record.cells) == width for cell in record.cells[:80] if cell][:3000]
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
@@ -266,8 +271,8 @@ def _good(cell: str) -> float:
 
 def heads_table(rows: Sequence[Sequence[str | None]]) -> bool:
     """Whether the first of ``rows``, all of one width, is a header by the types of what follows."""
-    top, width = rows[0], len(rows[0])
-    if width < 2 or not all(cell and cell.strip() and not is_value(cell) for cell in top):
+    top, width = _trimmed(rows[0]), len(rows[0])
+    if len(top) < 2 or not all(cell and cell.strip() and not is_value(cell) for cell in top):
         return False
     if not any(_is_typed([row[j] for row in rows[1:]]) for j in range(width)):
         return False
@@ -324,7 +329,9 @@ def _structure(
 
 def _width(records: Sequence[Record]) -> int:
     """The table's number of columns: what most records have, or the most that several have in a short text."""
-    widths = Counter(len(record.cells) for record in records[:500])
+    widths = Counter(len(record.cells) for record in records[:500] if any(record.cells))
+    if not widths:
+        return len(records[0].cells)
     return max(widths, key=lambda w: (widths[w], w))
 
 
@@ -348,7 +355,7 @@ def _first_row(records: Sequence[Record], width: int) -> int:
     proper = [i for i, row in enumerate(rows[:200]) if len(row) == width]
     if not proper:
         return 0
-    fills = sorted(_filled(rows[i]) for i in proper)
+    fills = sorted(filter(None, (_filled(rows[i]) for i in proper))) or [0]
     usual = fills[len(fills) // 2]
     first = proper[0]
     # A header may lack a delimiter, or have one too many.
