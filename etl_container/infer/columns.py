@@ -1,0 +1,450 @@
+"""Whole columns: texts to typed Arrow arrays by Arrow's and NumPy's kernels, and the state of a column of texts.
+
+Every function here does for a column what ``shapes`` and ``values`` define for one value; Arrow's parsers take more
+than these do (leading zeros, hex, ``+1``, 0/1 as booleans), so each fast parser looks for that first. On a clean column
+nothing else runs; a column with nulls' tokens or spaces is cleaned; what is still left goes value by value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl_container.infer import shapes
+from etl_container.infer.shapes import LONGEST, NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
+from etl_container.infer.types import Target, arrow_type
+from etl_container.infer.values import Misfit, canonical, number_pattern
+from etl_container.schema import PgType
+
+_TOKENS = pa.array(["", *NULL_TOKENS])
+_FIRST_DAY = -719162
+"""0001-01-01 as days since 1970."""
+_DAY = 86_400_000_000
+_LAST_MOMENT = 2932897 * _DAY
+"""10000-01-01 as microseconds since 1970."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+def buffers(texts: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """The offsets (one more than there are values) and the bytes of a string array."""
+    _, offsets, data = texts.buffers()
+    if offsets is None or offsets.size == 0:
+        return np.zeros(len(texts) + 1, np.int32), np.zeros(0, np.uint8)
+    values = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return values, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+
+
+def has_byte(texts: pa.StringArray, byte: int) -> bool:
+    """Whether any value has this byte (0 is a third of the cost of any other)."""
+    offsets, data = buffers(texts)
+    part = data[offsets[0] : offsets[-1]]
+    if part.size == 0:
+        return False
+    return bool(part.min() == 0) if byte == 0 else bool((part == byte).any())
+
+
+def to_mask(array: Any) -> Mask:
+    """A boolean Arrow array as NumPy, null as False."""
+    if array.null_count:
+        array = pc.fill_null(array, False)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def nullified(texts: pa.StringArray, where: Any) -> pa.StringArray:
+    """The same texts, null where ``where`` (a boolean Arrow array) is true. Copies no text."""
+    valid = pc.and_not(pc.is_valid(texts), where)
+    _, offsets, data = texts.buffers()
+    if texts.offset:
+        offsets = offsets.slice(texts.offset * 4)
+    return pa.StringArray.from_buffers(len(texts), offsets, data, valid.buffers()[1])
+
+
+def cleaned(texts: pa.StringArray, *, trim: bool = True) -> pa.StringArray:
+    """Without the spaces around values, and null where a value stands for null."""
+    if trim:
+        texts = pc.utf8_trim(texts, characters=SPACES)
+    absent = pc.is_in(texts, value_set=_TOKENS)
+    return nullified(texts, absent) if pc.any(absent).as_py() else texts
+
+
+def matches(texts: pa.StringArray, pattern: str) -> Mask:
+    """Which values match the pattern as a whole; null does not."""
+    return to_mask(pc.match_substring_regex(texts, f"^(?:{pattern})$"))
+
+
+# ---- fast parsers: the typed array, or None when a value is anything but plain -------------------------------------
+
+
+def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str | None = None) -> pa.Array | None:
+    """The plainly written values of the target's type; None when any value is not plainly that.
+
+    ``exact``: an integer that a double would round is not a double.
+    """
+    try:
+        match target.type:
+            case PgType.BIGINT:
+                return None if odd_numbers(texts, fraction=False) else pc.cast(texts, pa.int64())
+            case PgType.DOUBLE:
+                return _double(texts, exact)
+            case PgType.NUMERIC:
+                return None if odd_numbers(texts, fraction=True) else pc.cast(texts, arrow_type(target))
+            case PgType.BOOLEAN:
+                short = pc.min(pc.binary_length(texts)).as_py()
+                return None if short is not None and short < 4 else pc.cast(texts, pa.bool_())
+            case PgType.DATE:
+                return _since_year_one(pc.cast(texts, pa.date32()), pa.int32(), 1)
+            case PgType.TIMESTAMP:
+                return _since_year_one(pc.cast(texts, pa.timestamp("us")), pa.int64(), _DAY)
+            case PgType.TIMESTAMPTZ:
+                return _zoned(texts, timezone)
+            case PgType.TIME:
+                short = pc.min(pc.binary_length(texts)).as_py()
+                if short is not None and short < 5:
+                    return None
+                moments = pc.binary_join_element_wise("1970-01-01", texts, " ")
+                return pc.cast(pc.cast(moments, pa.timestamp("us")), pa.time64("us"))
+            case PgType.UUID:
+                return uuids(texts)
+            case PgType.BYTEA:
+                return pc.cast(texts, pa.binary())
+            case _:
+                return texts
+    except pa.ArrowInvalid:
+        return None
+
+
+def odd_numbers(texts: pa.StringArray, *, fraction: bool) -> bool:
+    """Whether a value is written as Arrow takes a number and we do not: ``007``, ``+7``, ``0x1f``, ``-01.5``, endless."""
+    offsets, data = buffers(texts)
+    if data.size == 0 or len(texts) == 0:
+        return False
+    lengths = np.diff(offsets)
+    if lengths.max() > LONGEST:
+        return True
+    first = data[np.minimum(offsets[:-1], data.size - 1)]
+    rows = np.flatnonzero((first <= 48) & (lengths > 1))
+    if rows.size == 0:
+        return False
+    if texts.null_count:
+        rows = rows[to_mask(pc.is_valid(texts))[rows]]
+    start, length, lead = offsets[:-1][rows], lengths[rows], first[rows]
+    second = data[start + 1]
+    digit = (second >= 48) & (second <= 57)
+    odd = lead == 43
+    odd |= (lead == 48) & (digit if fraction else True)
+    negative_zero = (lead == 45) & (second == 48) & (length > 2)
+    if negative_zero.any():
+        third = data[np.minimum(start + 2, data.size - 1)]
+        odd |= negative_zero & ((third >= 48) & (third <= 57) if fraction else True)
+    return bool(odd.any())
+
+
+def _double(texts: pa.StringArray, exact: bool) -> pa.Array | None:
+    if odd_numbers(texts, fraction=True):
+        return None
+    numbers = pc.cast(texts, pa.float64())
+    bounds = pc.min_max(numbers).as_py()
+    low, high = bounds["min"], bounds["max"]
+    if low is None:
+        return numbers
+    if not (abs(low) < shapes.EXACT and abs(high) < shapes.EXACT):
+        # Infinite, or too large to be exact: look at those.
+        large = pc.filter(texts, pc.greater_equal(pc.abs(numbers), float(shapes.EXACT)))
+        if _infinite_or_inexact(large, exact):
+            return None
+    # min_max passes over NaN, which is a null token here.
+    return None if pc.any(pc.is_nan(numbers)).as_py() else numbers
+
+
+def _infinite_or_inexact(large: pa.StringArray, exact: bool) -> bool:
+    for text in pc.unique(large).to_pylist():
+        if text is None:
+            continue
+        state = shapes.classify(text)
+        if not state.shapes & shapes.PLAIN or (exact and state.shapes & Shape.INEXACT):
+            return True
+    return False
+
+
+def _since_year_one(array: pa.Array, ordinal: pa.DataType, unit: int) -> pa.Array | None:
+    first = pc.min(array.view(ordinal)).as_py()
+    return None if first is not None and first < _FIRST_DAY * unit else array
+
+
+def _zoned(texts: pa.StringArray, timezone: str | None) -> pa.Array | None:
+    utc = pa.timestamp("us", "UTC")
+    if timezone is None:
+        return _in_centuries(pc.cast(texts, utc))
+    naive = matches(texts, f"{shapes._YMD}(?:[ T]{shapes._CLOCK})?")
+    local = pc.cast(nullified(texts, pa.array(~naive)), pa.timestamp("us"))
+    placed = pc.assume_timezone(local, timezone, ambiguous="earliest", nonexistent="latest").cast(utc)
+    zoned = pc.cast(nullified(texts, pa.array(naive)), utc)
+    return _in_centuries(pc.coalesce(placed, zoned))
+
+
+def _in_centuries(array: pa.Array) -> pa.Array | None:
+    bounds = pc.min_max(array.view(pa.int64())).as_py()
+    fits = bounds["min"] is None or (bounds["min"] >= _FIRST_DAY * _DAY and bounds["max"] < _LAST_MOMENT)
+    return array if fits else None
+
+
+_NIBBLES = np.full(256, 255, np.uint8)
+for _digit, _char in enumerate("0123456789abcdef"):
+    _NIBBLES[ord(_char)] = _NIBBLES[ord(_char.upper())] = _digit
+_HYPHENS = (8, 13, 18, 23)
+_HEX = [place for place in range(36) if place not in _HYPHENS]
+
+
+def uuids(texts: pa.StringArray) -> pa.Array | None:
+    """16 bytes for each uuid; None when a value is none."""
+    present = texts.drop_null() if texts.null_count else texts
+    offsets, data = buffers(present)
+    if len(present) and not (np.diff(offsets) == 36).all():
+        return None
+    grid = data[offsets[0] : offsets[-1]].reshape(len(present), 36)
+    nibbles = _NIBBLES[grid[:, _HEX]]
+    if (nibbles > 15).any() or (grid[:, _HYPHENS] != ord("-")).any():
+        return None
+    octets = np.ascontiguousarray((nibbles[:, 0::2] << 4) | nibbles[:, 1::2])
+    packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(present), [None, pa.py_buffer(octets)])
+    if not texts.null_count:
+        return packed
+    places = np.cumsum(to_mask(pc.is_valid(texts))) - 1
+    return packed.take(pa.array(places, mask=to_mask(pc.is_null(texts))))
+
+
+# ---- any column ------------------------------------------------------------------------------------------------------
+
+
+def convert(
+    texts: pa.StringArray, reading: Reading, target: Target, *, exact: bool, string: bool = False, dirty: bool = False
+) -> tuple[pa.Array, dict[int, Misfit], bool]:
+    """The column as the target's type, the rows that are none of it, and whether it needed cleaning.
+
+    ``dirty``: an earlier batch needed it, so do not try without. Rows at fault are null in the result.
+    """
+    easy = reading.plain or target.type in (PgType.BOOLEAN, PgType.UUID, PgType.TIME)
+    zone = reading.timezone
+    if target.type is PgType.BYTEA:
+        return pc.cast(texts, pa.binary()), {}, False
+    if string and target.type in (PgType.BIGINT, PgType.DOUBLE, PgType.NUMERIC, PgType.BOOLEAN) and not target.strict:
+        easy = False
+    if easy and not dirty and (array := parse(texts, target, exact=exact, timezone=zone)) is not None:
+        return array, {}, False
+    if target.type is not PgType.JSONB:
+        texts = cleaned(texts)
+        if easy and (array := parse(texts, target, exact=exact, timezone=zone)) is not None:
+            return array, {}, True
+        if not easy and not string and (plain := rewritten(texts, reading, target)) is not None:
+            array = parse(plain, target, exact=exact, timezone=zone)
+            if array is not None:
+                return array, {}, True
+    array, misfits = _one_by_one(texts, reading, target, exact=exact, string=string)
+    return array, misfits, True
+
+
+def rewritten(texts: pa.StringArray, reading: Reading, target: Target) -> pa.StringArray | None:
+    """Numbers with affixes or separators as plain ones; None when any value is not written in this reading."""
+    if target.type not in (PgType.BIGINT, PgType.DOUBLE, PgType.NUMERIC):
+        return None
+    if reading.affix != "_":
+        before, behind = reading.affix.split("_")
+        quoted = "".join(f"\\{char}" if char in "$" else char for char in before or behind)
+        pattern = rf"^(-?){quoted} ?([^ ].*)$" if before else rf"^(-?)(.*[^ -]) ?{quoted}$"
+        if not matches(texts, pattern[1:-1])[to_mask(pc.is_valid(texts))].all():
+            return None
+        texts = pc.replace_substring_regex(texts, pattern, r"\1\2")
+    fraction = target.type is not PgType.BIGINT
+    if not matches(texts, number_pattern(reading, fraction))[to_mask(pc.is_valid(texts))].all():
+        return None
+    if reading.group in (",", "."):
+        texts = pc.replace_substring(texts, reading.group, "")
+    elif reading.group:
+        texts = pc.replace_substring_regex(texts, "[ \u00a0\u202f'\u2019]", "")
+    return texts if reading.decimal == "." else pc.replace_substring(texts, ",", ".")
+
+
+def _one_by_one(
+    texts: pa.StringArray, reading: Reading, target: Target, *, exact: bool, string: bool
+) -> tuple[pa.Array, dict[int, Misfit]]:
+    codes = texts.dictionary_encode()
+    scale = reading.scale if target.scale is None else target.scale
+    values = [
+        canonical(text, target.type, reading, scale, strict=target.strict, exact=exact, string=string)
+        for text in codes.dictionary.to_pylist()
+    ]
+    plain = pa.array([None if isinstance(value, Misfit) else value for value in values], pa.string())
+    array = parse(plain.take(codes.indices), target, exact=False, timezone=reading.timezone)
+    if array is None:
+        raise AssertionError(f"canonical texts of {target.type} do not parse: {plain.to_pylist()[:5]}")
+    misfits: dict[int, Misfit] = {}
+    if any(isinstance(value, Misfit) for value in values):
+        for row, code in enumerate(codes.indices.to_pylist()):
+            if code is not None and isinstance(value := values[code], Misfit):
+                misfits[row] = value
+    return array, misfits
+
+
+# ---- observing -------------------------------------------------------------------------------------------------------
+
+_HEAD = 48
+"""So many values are looked at one by one before whole columns are."""
+
+
+def observe(texts: pa.StringArray, known: State, guess: PgType | None, *, string: bool = False) -> State:
+    """The state of the column's values, joined to what is known of it.
+
+    ``guess`` is what the known state resolves to plainly, if it does: its fast parser is tried first.
+    """
+    state = known
+    if state.hopeless:
+        return state
+    head = _states(texts.slice(0, _HEAD), string)
+    state |= head
+    if state.hopeless or len(texts) <= _HEAD:
+        return state
+    quick = _quick(texts, state, string)
+    if quick is not None:
+        return state | quick
+    trimmed = pc.utf8_trim(texts, characters=SPACES)
+    for shape, absent in (
+        (Shape.EMPTY, pc.equal(trimmed, "")),
+        (Shape.TOKEN, pc.is_in(trimmed, value_set=_TOKENS.slice(1))),
+    ):
+        if pc.any(absent).as_py():
+            state |= State(shape)
+            trimmed = nullified(trimmed, absent)
+    rest = trimmed.drop_null()
+    quick = _quick(rest, state, string)
+    if quick is not None:
+        return state | quick
+    return _scan(rest, state, string)
+
+
+def _states(texts: pa.StringArray, string: bool) -> State:
+    classify = shapes.classify_string if string else shapes.classify
+    state = NOTHING
+    for text in texts.to_pylist():
+        if text is not None:
+            state |= classify(text)
+            if state.hopeless:
+                break
+    return state
+
+
+def _quick(texts: pa.StringArray, state: State, string: bool) -> State | None:
+    """The state of a column all of whose values are plainly of the kind seen so far; None when they are not."""
+    kind = state.shapes & ~shapes.ADDED & ~shapes.ABSENT
+    if state.affixes - {"_"}:
+        return None
+    if kind and not kind & ~(Shape.INT | Shape.POINT | Shape.POINT3 | Shape.EXP) and not string:
+        return _quick_number(texts, kind)
+    single = {
+        Shape.BOOL: PgType.BOOLEAN,
+        Shape.DATE: PgType.DATE,
+        Shape.UUID: PgType.UUID,
+        Shape.STAMPZ: PgType.TIMESTAMPTZ,
+        Shape.STAMP: PgType.TIMESTAMP,
+        Shape.TIME: PgType.TIME,
+    }.get(kind)
+    if single is None:
+        return None
+    if kind is Shape.STAMP:
+        # Arrow takes a date for a timestamp; a date is another shape.
+        short = pc.min(pc.binary_length(texts)).as_py()
+        if short is not None and short <= 10:
+            return None
+    parsed = parse(texts, Target(single), exact=True)
+    return None if parsed is None else State(kind)
+
+
+def _quick_number(texts: pa.StringArray, kind: Shape) -> State | None:
+    if kind == Shape.INT:
+        integers = parse(texts, Target(PgType.BIGINT), exact=True)
+        if integers is None:
+            return None
+        bounds = pc.min_max(integers).as_py()
+        if bounds["min"] is None:
+            return NOTHING
+        return shapes.integer_state(bounds["min"]) | shapes.integer_state(bounds["max"])
+    numbers = parse(texts, Target(PgType.DOUBLE), exact=True)
+    if numbers is None or has_byte(texts, ord("e")) or has_byte(texts, ord("E")) or has_byte(texts, ord("i")):
+        return None
+    if has_byte(texts, ord("I")):
+        return None
+    return _points(texts)
+
+
+def _points(texts: pa.StringArray) -> State:
+    """The state of plain numbers without exponents."""
+    point = pc.find_substring(texts, ".")
+    length = pc.binary_length(texts)
+    negative = pc.starts_with(texts, "-")
+    whole = pc.equal(point, -1)
+    before = pc.subtract(pc.if_else(whole, length, point), pc.cast(negative, pa.int32()))
+    digits = pc.max(before).as_py()
+    if digits is None:
+        return NOTHING
+    after = pc.if_else(whole, 0, pc.subtract(pc.subtract(length, point), 1))
+    state = State(affixes=frozenset(("_",)), digits=max(digits, 1))
+    if digits >= 5:
+        state |= State(Shape.LONG)
+    if pc.any(whole).as_py():
+        state |= State(Shape.INT)
+    # 1.234 is a fraction, or thousands
+    three = pc.and_(pc.equal(after, 3), pc.and_(pc.less_equal(before, 3), pc.greater(before, 0)))
+    three = to_mask(pc.and_(three, pc.invert(whole)))
+    if three.any():
+        leads = pc.utf8_slice_codeunits(pc.utf8_ltrim(pc.filter(texts, pa.array(three)), characters="-"), 0, 1)
+        three[np.flatnonzero(three)] = to_mask(pc.not_equal(leads, "0"))
+    if three.any():
+        state |= State(Shape.POINT3)
+    other = to_mask(pc.invert(whole)) & ~three
+    if other.any():
+        state |= State(Shape.POINT, point_scale=pc.max(pc.filter(after, pa.array(other))).as_py())
+    return state
+
+
+def _scan(rest: pa.StringArray, state: State, string: bool) -> State:
+    """The state of values (trimmed, none absent) whatever they look like."""
+    while len(rest) and not state.hopeless:
+        state |= _states(rest.slice(0, _HEAD), string)
+        if state.hopeless:
+            break
+        left = rest.slice(_HEAD)
+        if not string and state.shapes & shapes.NUMBER and not state.affixes - {"_"}:
+            state, left = _scan_numbers(left, state)
+        if state.shapes & shapes.ISO:
+            state, left = _scan_iso(left, state)
+        if len(left) > len(rest) // 2:
+            # No kernel knows them: one by one, each distinct one once.
+            return state | _states(pc.unique(left), string)
+        rest = left
+    return state
+
+
+def _scan_numbers(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArray]:
+    plain = matches(rest, r"-?(?:(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?|\.[0-9]+)")
+    if plain.any():
+        state |= _points(pc.filter(rest, pa.array(plain)))
+        rest = pc.filter(rest, pa.array(~plain))
+    return state, rest
+
+
+def _scan_iso(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArray]:
+    for shape, pattern in shapes.ISO_PATTERNS:
+        if len(rest) == 0:
+            break
+        found = matches(rest, pattern)
+        if not found.any():
+            continue
+        days = pc.unique(pc.utf8_slice_codeunits(pc.filter(rest, pa.array(found)), 0, 10)).to_pylist()
+        real = all(shapes.real_date(int(day[:4]), int(day[5:7]), int(day[8:])) for day in days)
+        state |= State(shape if real else Shape.OTHER)
+        rest = pc.filter(rest, pa.array(~found))
+    return state, rest

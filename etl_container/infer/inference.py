@@ -1,0 +1,371 @@
+"""A load's columns, from the first batch to the last: what was seen of each, what it is, and the batches typed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl_container.formats.base import Kind, RawBatch
+from etl_container.formats.options import ReadOptions
+from etl_container.infer import columns, native, shapes
+from etl_container.infer.shapes import NOTHING, NULL_TOKENS, Hints, Reading, State
+from etl_container.infer.types import (
+    Break,
+    CastResult,
+    CellFailure,
+    FitError,
+    Target,
+    TypeBreak,
+    arrow_type,
+)
+from etl_container.infer.values import Misfit
+from etl_container.schema import PgType, join
+
+_TYPED_TEXT = Kind.STRING | Kind.TEMPORAL
+_NONE = Kind(0)
+
+
+@dataclass(slots=True)
+class _Column:
+    """What is remembered of one column."""
+
+    label: str
+    state: State = NOTHING
+    kinds: Kind = _NONE
+    natives: frozenset[PgType] = frozenset()
+    native_scale: int = 0
+    dirty: bool = False
+    """Its batches need cleaning (null tokens, spaces, separators): do not try without."""
+    kept_tokens: Counter[str] = field(default_factory=Counter)
+    """Null tokens that stay text because the column is text."""
+    nul: bool = False
+    cut: bool = False
+    """Nanoseconds were cut."""
+
+    def reading(self, options: ReadOptions, hints: Hints) -> Reading:
+        """What the column is."""
+        if not self.natives:
+            return self._text_reading(options, hints)
+        kinds = sorted(self.natives)
+        if self.kinds:
+            text = self._text_reading(options, hints).type
+            kinds += [text] if text is not None else []
+        joined = reduce(join, kinds, None)
+        return Reading(joined, max(self.native_scale, self.state.point_scale))
+
+    def _text_reading(self, options: ReadOptions, hints: Hints) -> Reading:
+        kinds = self.kinds
+        if not kinds:
+            return Reading(None)
+        if Kind.NESTED in kinds:
+            return Reading(PgType.JSONB)
+        if kinds == Kind.TEXT:
+            return shapes.resolve(self.state, options, hints)
+        if kinds in (Kind.NUMBER, Kind.BOOLEAN) or not kinds & ~_TYPED_TEXT:
+            return shapes.resolve(self.state, options)
+        return Reading(PgType.TEXT)
+
+
+class Inference:
+    """Decides the types of a file's columns and casts its batches to them.
+
+    ``observe`` widens what is known; ``cast`` never does: a value that breaks a guess raises :class:`TypeBreak`, and
+    the caller observes that batch and all that follow (observing a batch twice is harmless) and starts again.
+    """
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._columns: list[_Column] = []
+        self._readings: tuple[Reading, ...] | None = None
+        self._nulls = pa.array(options.nulls, pa.string()) if options.nulls else None
+        self._counted = 0
+        """The first record whose null tokens are not counted yet."""
+
+    # ---- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def types(self) -> tuple[PgType | None, ...]:
+        """The type of each column, by position; None while it has only nulls."""
+        return tuple(reading.type for reading in self.readings)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The digits after the decimal point that each numeric column needs; 0 for the others."""
+        return tuple(reading.scale for reading in self.readings)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The original labels, by position."""
+        return tuple(column.label for column in self._columns)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """How each column is read, by position."""
+        if self._readings is None:
+            hints = self._hints()
+            self._readings = tuple(column.reading(self._options, hints) for column in self._columns)
+        return self._readings
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """A target for each column as it was inferred; text for a column of nulls."""
+        return tuple(
+            Target(reading.type or PgType.TEXT, scale=reading.scale if reading.type is PgType.NUMERIC else None)
+            for reading in self.readings
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was decided, and how to decide otherwise."""
+        notes = []
+        for column, reading in zip(self._columns, self.readings, strict=True):
+            notes += [f"column {column.label}: {note}" for note in reading.notes]
+            if column.kept_tokens and reading.type is PgType.TEXT:
+                token, count = column.kept_tokens.most_common(1)[0]
+                notes.append(f'column {column.label} holds {count:,} {token!r} kept as text; set nulls = ["{token}"]')
+            if column.nul:
+                notes.append(f"column {column.label}: NUL characters removed")
+            if column.cut:
+                notes.append(f"column {column.label}: nanoseconds cut to microseconds")
+        return tuple(notes)
+
+    def _hints(self) -> Hints:
+        """What columns of untyped text prove to the others of the file; nothing where they contradict each other."""
+        texts = [column.state for column in self._columns if column.kinds == Kind.TEXT]
+        decimals = {sign for state in texts if (sign := shapes.decimal_evidence(state)) is not None}
+        orders = {order for state in texts if (order := shapes.order_evidence(state)) is not None}
+        return Hints(
+            decimals.pop() if len(decimals) == 1 else None,
+            orders.pop() if len(orders) == 1 else None,
+        )
+
+    # ---- observing ---------------------------------------------------------------------------------------------------
+
+    def observe(self, batch: RawBatch) -> None:
+        """Widen what is known so that it holds the batch. Order and size of batches make no difference to the types."""
+        fresh = batch.first_record >= self._counted
+        for position, array in enumerate(batch.data.columns):
+            if position == len(self._columns):
+                self._columns.append(_Column(batch.data.schema.field(position).name))
+            self._observe_column(self._columns[position], array, batch.kinds[position], fresh)
+        self._seen(batch)
+        self._readings = None
+
+    def _seen(self, batch: RawBatch) -> None:
+        rows = batch.data.num_rows
+        if rows:
+            self._counted = max(self._counted, batch.ordinal(rows - 1) + 1)
+
+    def _observe_column(self, column: _Column, array: pa.Array, kind: Kind, fresh: bool) -> None:
+        if array.type != pa.string():
+            self._observe_native(column, array)
+            return
+        texts = self._without_nulls(array)
+        if texts.null_count == len(texts):
+            return
+        column.kinds |= kind
+        if Kind.NESTED in kind or (
+            column.kinds not in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN) and (column.kinds & ~_TYPED_TEXT)
+        ):
+            return
+        column.state = columns.observe(texts, column.state, None, string=not column.kinds & ~_TYPED_TEXT)
+        if fresh and kind == Kind.TEXT and column.state.hopeless:
+            self._count_tokens(column, texts)
+
+    def _observe_native(self, column: _Column, array: pa.Array) -> None:
+        kind = native.type_of(array.type)
+        if kind is None or array.null_count == len(array):
+            return
+        if kind is PgType.TEXT and array.type != pa.string() and native.is_text(array.type):
+            kind = PgType.TEXT
+        column.natives |= {kind}
+        column.native_scale = max(column.native_scale, native.scale_of(array.type))
+        column.cut = column.cut or has_nanos(array)
+
+    def _count_tokens(self, column: _Column, texts: pa.StringArray) -> None:
+        found = pc.is_in(texts, value_set=_TOKENS)
+        if pc.any(found).as_py():
+            for entry in pc.value_counts(pc.filter(texts, found)).to_pylist():
+                column.kept_tokens[entry["values"]] += entry["counts"]
+
+    def _without_nulls(self, texts: pa.StringArray) -> pa.StringArray:
+        """The texts, null where the user's word for null stands."""
+        if self._nulls is None:
+            return texts
+        return columns.nullified(texts, pc.is_in(texts, value_set=self._nulls))
+
+    # ---- casting -----------------------------------------------------------------------------------------------------
+
+    def cast(self, batch: RawBatch, targets: Sequence[Target | None]) -> CastResult:
+        """The batch's columns as their targets' storage types, in their order; None leaves a column out.
+
+        Columns that the batch lacks are null. Rows with a value that is none of a strict target are not in the
+        result; all failures of a row are told.
+
+        Raises:
+            TypeBreak: a value of a column that is not strict does not fit what was observed so far.
+        """
+        fresh = batch.first_record >= self._counted
+        arrays: list[pa.Array] = []
+        fields: list[pa.Field] = []
+        failures: list[CellFailure] = []
+        breaks: list[Break] = []
+        rows = batch.data.num_rows
+        for position, target in enumerate(targets):
+            if target is None:
+                continue
+            reading = self.readings[position] if position < len(self._columns) else Reading(None)
+            label = self._columns[position].label if position < len(self._columns) else ""
+            target = _scaled(target, reading)
+            if position >= batch.data.num_columns:
+                array = pa.nulls(rows, arrow_type(target))
+            else:
+                column = self._columns[position] if position < len(self._columns) else _Column(label)
+                label = batch.data.schema.field(position).name
+                array, misfits = self._cast_column(column, reading, batch, position, target, fresh)
+                for row, misfit in misfits.items():
+                    value = native.to_text(batch.data.column(position).slice(row, 1))[0].as_py()
+                    record = batch.ordinal(row)
+                    if target.strict:
+                        failures.append(CellFailure(record, row, position, label, value, misfit.reason))
+                    else:
+                        breaks.append(Break(position, label, record, value, reading.type))
+                        break
+            arrays.append(array)
+            fields.append(pa.field(label, arrow_type(target)))
+        breaks += self._unknown_columns(batch, len(targets))
+        if breaks:
+            raise TypeBreak(breaks)
+        self._seen(batch)
+        typed = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else _empty(rows)
+        if not failures:
+            return CastResult(typed, batch.first_record, batch.records, [])
+        keep = np.ones(rows, bool)
+        keep[[failure.row for failure in failures]] = False
+        records = batch.records
+        if records is None:
+            records = pa.array(np.arange(batch.first_record, batch.first_record + rows))
+        failures.sort(key=lambda failure: (failure.row, failure.position))
+        mask = pa.array(keep)
+        return CastResult(typed.filter(mask), batch.first_record, records.filter(mask), failures)
+
+    def _unknown_columns(self, batch: RawBatch, known: int) -> list[Break]:
+        """A break for each column with values that has no target yet."""
+        breaks = []
+        for position in range(known, batch.data.num_columns):
+            array = batch.data.column(position)
+            if array.null_count < len(array):
+                row, value = _first_value(array)
+                label = batch.data.schema.field(position).name
+                breaks.append(Break(position, label, batch.ordinal(row), value, None))
+        return breaks
+
+    def _cast_column(
+        self, column: _Column, reading: Reading, batch: RawBatch, position: int, target: Target, fresh: bool
+    ) -> tuple[pa.Array, dict[int, Misfit]]:
+        array, kind = batch.data.column(position), batch.kinds[position]
+        if array.type != pa.string():
+            return self._cast_native(column, array, target)
+        texts = self._without_nulls(array)
+        settled = target.strict or target.fixed
+        if texts.null_count == len(texts):
+            return pa.nulls(len(texts), arrow_type(target)), {}
+        if not settled and (broken := self._opened(column, reading, texts, kind)) is not None:
+            return texts, broken
+        if target.type is PgType.TEXT:
+            if fresh and column.kept_tokens:
+                self._count_tokens(column, texts)
+            return self._without_nul(column, texts), {}
+        if target.type is PgType.JSONB and not target.strict:
+            return self._json(column, texts, kind), {}
+        exact = reading.type is PgType.DOUBLE and not settled
+        string = not kind & ~_TYPED_TEXT
+        typed, misfits, dirty = columns.convert(texts, reading, target, exact=exact, string=string, dirty=column.dirty)
+        column.dirty = column.dirty or dirty
+        return typed, misfits
+
+    def _opened(self, column: _Column, reading: Reading, texts: pa.StringArray, kind: Kind) -> dict[int, Misfit] | None:
+        """A break, where the batch settles what was open: a column of nulls or of ambiguous values, a new kind."""
+        if reading.type is not None and not reading.open and not kind & ~column.kinds:
+            return None
+        wider = _Column(column.label, column.state, column.kinds, column.natives, column.native_scale)
+        self._observe_column(wider, texts, kind, fresh=False)
+        hints = self._hints()
+        if wider.reading(self._options, hints).type == reading.type:
+            return None
+        row, _ = _first_value(texts)
+        return {row: Misfit("of another type")}
+
+    def _cast_native(self, column: _Column, array: pa.Array, target: Target) -> tuple[pa.Array, dict[int, Misfit]]:
+        wanted = arrow_type(target)
+        column.cut = column.cut or has_nanos(array)
+        if not (target.strict or target.fixed) and array.null_count < len(array):
+            kind = native.type_of(array.type)
+            if (
+                kind is not None
+                and join(column.reading(self._options, Hints()).type, kind)
+                != column.reading(self._options, Hints()).type
+            ):
+                return pa.nulls(len(array), wanted), {_first_value(array)[0]: Misfit("of another type")}
+        misfits: dict[int, Misfit] = {}
+        while True:
+            try:
+                typed = native.fit(array, target)
+            except FitError as error:
+                misfits[error.row] = Misfit(error.reason)
+                if not target.strict:
+                    return pa.nulls(len(array), wanted), misfits
+                keep = np.ones(len(array), bool)
+                keep[list(misfits)] = False
+                array = pc.if_else(pa.array(keep), native.unwrapped(array), None)
+            else:
+                return self._without_nul(column, typed) if typed.type == pa.string() else typed, misfits
+
+    def _without_nul(self, column: _Column, texts: pa.StringArray) -> pa.StringArray:
+        if not columns.has_byte(texts, 0):
+            return texts
+        column.nul = True
+        return pc.replace_substring(texts, "\0", "")
+
+    def _json(self, column: _Column, texts: pa.StringArray, kind: Kind) -> pa.StringArray:
+        """Texts of any kind as JSON: what a reader wrote as JSON stays, anything else becomes a JSON string."""
+        if not kind & (Kind.NESTED | Kind.NUMBER | Kind.BOOLEAN):
+            texts = native.quoted(texts)
+        cleaned, found = native.json_without_nul(texts)
+        column.nul = column.nul or found
+        return self._without_nul(column, cleaned)
+
+
+_TOKENS = pa.array(NULL_TOKENS)
+
+
+def has_nanos(array: pa.Array) -> bool:
+    """Whether a timestamp or time has a part finer than a microsecond."""
+    kind = array.type
+    if not ((pa.types.is_timestamp(kind) or pa.types.is_time64(kind)) and kind.unit == "ns"):
+        return False
+    counts = array.view(pa.int64())
+    counts = counts.drop_null() if counts.null_count else counts
+    return bool((counts.to_numpy() % 1000).any())
+
+
+def _scaled(target: Target, reading: Reading) -> Target:
+    if target.type is PgType.NUMERIC and target.scale is None:
+        return Target(target.type, target.strict, reading.scale, target.fixed)
+    return target
+
+
+def _first_value(array: pa.Array) -> tuple[int, str]:
+    row = pc.index(pc.is_valid(array), True).as_py()
+    return row, native.to_text(array.slice(row, 1))[0].as_py()
+
+
+def _empty(rows: int) -> pa.RecordBatch:
+    """A batch of rows without columns."""
+    return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=[""]).select([])
