@@ -177,9 +177,9 @@ def load(
         _check_top_level(values)
         datasets = {name: parse_dataset(name, table) for name, table in _tables(values, "dataset").items()}
         stages = {name: MappingProxyType(_stage(name, table)) for name, table in _tables(values, "stage").items()}
-        stage_name = chosen.take("stage", flag=stage, remembered=_last_deployed(root)) or LOCAL
+        stage_name = chosen.take("stage", flag=stage, remembered=_last_deployed(root), default=LOCAL) or LOCAL
         table: Mapping[str, Any] = stages.get(stage_name, {})
-        name = chosen.take("name", file_value=_text(values, "name")) or root.name or "lake"
+        name = chosen.take("name", file_value=_text(values, "name"), default=root.name or "lake") or "lake"
         warehouse = chosen.take("warehouse", file_value=_text(values, "warehouse"))
         chosen_profile = chosen.take("profile", flag=profile, file_value=table.get("profile"))
         chosen_region = chosen.take("region", flag=region, file_value=table.get("region"))
@@ -319,7 +319,13 @@ class _Chooser:
         self.settings: list[Setting] = []
 
     def take(
-        self, key: str, *, flag: str | None = None, file_value: Any = None, remembered: str | None = None
+        self,
+        key: str,
+        *,
+        flag: str | None = None,
+        file_value: Any = None,
+        remembered: str | None = None,
+        default: str | None = None,
     ) -> str | None:
         spec = _SPECS[key]
         value, origin = flag, f"flag {spec.flag}"
@@ -333,7 +339,7 @@ class _Chooser:
         if value is None and remembered is not None:
             value, origin = remembered, f"{STATE_NAME}/stage"
         if value is None:
-            origin = "default"
+            value, origin = default, "default"
         shown = spec.default if value is None else masked(value) if spec.secret else value
         self.settings.append(Setting(key, shown, origin))
         return value

@@ -11,6 +11,10 @@ The tree, as the control plane sees it::
     ├── InfrastructureError             5  a service failed
     │   └── BusyError                   5  … because someone else holds it (retryable)
     ├── DataError                       6  the data cannot be loaded as it is
+    │   ├── UnreadableObjectError       6  no reader can make a table of the bytes
+    │   ├── TransformError              6  the user's transform raised
+    │   ├── SchemaFrozenError           6  the policy forbids what the file needs
+    │   └── TooManyRejectsError         6  beyond what the contract tolerates
     ├── WarehouseUnavailableError       7  the database cannot be reached (retryable)
     ├── DeadlineError                   8  timed out (retryable)
     └── InterruptedByUserError        130  Ctrl-C, or SIGTERM
@@ -30,6 +34,10 @@ from etl_container.errors import (
     LakectlError,
     NotFoundError,
     PermissionDeniedError,
+    SchemaFrozenError,
+    TooManyRejectsError,
+    TransformError,
+    UnreadableObjectError,
     UsageError,
     WarehouseUnavailableError,
 )
@@ -45,6 +53,10 @@ __all__ = [
     "NotDeployedError",
     "NotFoundError",
     "PermissionDeniedError",
+    "SchemaFrozenError",
+    "TooManyRejectsError",
+    "TransformError",
+    "UnreadableObjectError",
     "UsageError",
     "WarehouseUnavailableError",
 ]

@@ -1,0 +1,141 @@
+"""Commands that load: upload, run-local, run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lakectl.cli.common import session_of
+
+DatasetOption = Annotated[
+    str | None, typer.Option("--dataset", "-d", metavar="NAME", help="The dataset, instead of the file's own.")
+]
+
+
+def upload(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH", help="Files, directories, globs, or - for standard input.")
+    ] = None,
+    dataset: DatasetOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="FILE", help="What to call standard input: trips.csv")
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Land the files and return; load them later.")] = False,
+    watch: Annotated[
+        str | None,
+        typer.Option("--watch", metavar="DIR", help="Load what is in DIR and what appears there, until Ctrl-C."),
+    ] = None,
+) -> None:
+    """Land files in the raw zone and load them into tables.
+
+    A file lands as raw/DATASET/FILE and its rows go to the table DATASET, named after the file. The files of a
+    directory go to one table named after it, those of its subfolders to one table per folder. The same file again
+    changes nothing; a changed file replaces the rows of its older version.
+
+    One file that fails does not stop the others; the exit code tells of the worst failure.
+
+    Examples:
+        lakectl upload flights.csv
+        lakectl upload 2024/*.csv.gz --dataset trips
+        curl -s https://example.org/trips.csv | lakectl upload - --name trips.csv
+        lakectl upload --watch inbox/
+
+    JSON:
+        {"objects": [{"key", "version", "dataset", "table",
+                      "state": "loaded|already_loaded|superseded|failed|pending",
+                      "rows", "rejects", "seconds", "run", "error", "hint", "changes", "notes"}]}
+        "pending" only with --no-wait.
+    """
+    from lakectl import landing
+    from lakectl.cli import loading
+    from lakectl.errors import UsageError
+
+    session = session_of(ctx)
+    if bool(paths) == bool(watch):
+        raise UsageError(
+            "name the files to upload, or a directory to --watch, and not both", hint="lakectl upload flights.csv"
+        )
+    lake = session.lake()
+    if watch is not None:
+        with session.target(lake) as target:
+            raise typer.Exit(loading.watch(session.screen, target, lake, watch, dataset))
+    uploads = landing.plan(paths or [], dataset=dataset, name=name)
+    with session.target(lake) as target:
+        show = loading.land_only if no_wait else loading.land_and_load
+        raise typer.Exit(show(session.screen, target, lake, uploads))
+
+
+def run_local(
+    ctx: typer.Context,
+    subjects: Annotated[
+        list[str] | None, typer.Argument(metavar="PATH|KEY", help="Files, or keys of objects that are in the lake.")
+    ] = None,
+    dataset: DatasetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing; show what would happen.")] = False,
+    warehouse: Annotated[
+        str | None, typer.Option("--warehouse", metavar="DSN", help="Load into this PostgreSQL instead of the stage's.")
+    ] = None,
+) -> None:
+    """Run the ETL here, on files or on objects of the lake.
+
+    A file or a directory is landed and loaded like upload does, a key names an object that is in the lake already.
+    Without an argument: all that the raw zone has and the ledger lacks.
+
+    Examples:
+        lakectl run-local flights.csv --dry-run
+        lakectl run-local raw/flights/flights.csv
+        lakectl run-local
+        lakectl run-local flights.csv --warehouse postgresql://me@db.example.org/analytics
+
+    JSON:
+        {"objects": [{"key", "version", "dataset", "table", "state", "rows", "rejects",
+                      "seconds", "run", "error", "hint", "changes", "notes"}]}
+    """
+    from lakectl.cli import loading
+
+    session = session_of(ctx)
+    lake = session.lake()
+    with session.target(lake) as target:
+        raise typer.Exit(
+            loading.run_local(
+                session.screen, target, lake, subjects or [], dataset=dataset, dry_run=dry_run, warehouse=warehouse
+            )
+        )
+
+
+def run(
+    ctx: typer.Context,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Keys of objects.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", metavar="NAME", help="Only the objects of this dataset.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="The objects whose last run failed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every object, loaded or not: rebuild the tables.")] = False,
+) -> None:
+    """Process objects of the raw zone, also again.
+
+    Without any argument: what the raw zone has and the ledger lacks.
+
+    Examples:
+        lakectl run
+        lakectl run --failed
+        lakectl run --all --dataset trips
+        lakectl run raw/trips/2024-01.csv
+
+    JSON:
+        {"objects": [{"key", "version", "dataset", "table", "state", "rows", "rejects",
+                      "seconds", "run", "error", "hint", "changes", "notes"}]}
+    """
+    from lakectl.cli import loading
+    from lakectl.errors import UsageError
+
+    session = session_of(ctx)
+    if keys and (failed or everything):
+        raise UsageError("name keys, or say --failed or --all, and not both", hint="lakectl run --failed")
+    lake = session.lake()
+    with session.target(lake) as target:
+        chosen = target.select(keys=keys or [], dataset=dataset, failed=failed, everything=everything)
+        again = bool(keys or failed or everything or dataset)
+        raise typer.Exit(loading.load(session.screen, target, chosen, again=again))

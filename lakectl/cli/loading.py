@@ -1,0 +1,187 @@
+"""How a load is shown while it runs and told when it is done: one line for each object, its troubles on stderr."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from etl_container.report import LoadReport
+from lakectl import landing, shapes
+from lakectl.config import Lake
+from lakectl.errors import LakectlError, NotFoundError, UsageError
+from lakectl.targets.base import Target
+from lakectl.ui import Screen, plural, seconds, visible
+
+_WORDS = {"loaded": "loaded", "already_loaded": "already loaded", "superseded": "superseded", "failed": "failed"}
+
+
+def land_and_load(screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload]) -> int:
+    """Land and load with one bar over everything; returns the exit code."""
+    total = 2 * sum(upload.size for upload in uploads)
+    with screen.progress(total or None) as on_event:
+        reports = _tell(screen, landing.land_and_load(target, lake, uploads, on_event=on_event))
+    return _finish(screen, reports)
+
+
+def land_only(screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload]) -> int:
+    """Land without waiting; returns the exit code."""
+    failures: list[LoadReport] = []
+    documents: list[shapes.Shape] = []
+    with screen.progress(sum(upload.size for upload in uploads) or None) as on_event:
+        for outcome in landing.land(target, lake, uploads, on_event=on_event):
+            if isinstance(outcome, LoadReport):
+                failures.append(outcome)
+                documents.append(shapes.load_report(outcome))
+                _tell_one(screen, outcome)
+            else:
+                dataset = lake.dataset_of(outcome.key)
+                documents.append(shapes.landed(outcome, dataset.name, dataset.table))
+                if not screen.json:
+                    screen.line(f"landed  {visible(outcome.key)}  version {outcome.version}")
+    if screen.json:
+        screen.document({"objects": documents})
+    elif len(failures) < len(uploads):
+        screen.remark("load them with: lakectl run")
+    return landing.exit_code(failures)
+
+
+def load(screen: Screen, target: Target, objects: Sequence[tuple[str, str | None]], *, again: bool) -> int:
+    """Load objects that are in the raw zone, ``again`` also what is loaded; returns the exit code."""
+    if not objects:
+        screen.remark("nothing to do: every object is loaded")
+        return _finish(screen, [])
+    with screen.progress(None) as on_event:
+        process = target.reload if again else target.load
+        reports = _tell(screen, process(objects, on_event=on_event))
+    return _finish(screen, reports)
+
+
+def run_local(
+    screen: Screen,
+    target: Target,
+    lake: Lake,
+    subjects: Sequence[str],
+    *,
+    dataset: str | None,
+    dry_run: bool,
+    warehouse: str | None,
+) -> int:
+    """Files are landed first, keys are taken as they are; nothing named: what is missing."""
+    keys, paths = _apart(lake, subjects)
+    uploads = landing.plan(paths, dataset=dataset) if paths else []
+    if dry_run:
+        return _rehearse(screen, target, lake, uploads, keys)
+    reports: list[LoadReport] = []
+    with screen.progress(None) as on_event:
+        objects: list[tuple[str, str | None]] = [(key, None) for key in keys]
+        for outcome in landing.land(target, lake, uploads, on_event=on_event):
+            if isinstance(outcome, LoadReport):
+                reports += _tell(screen, [outcome])
+            else:
+                objects.append((outcome.key, outcome.version))
+        if not subjects:
+            objects = [*target.missing(dataset=dataset)]
+        if objects and warehouse is not None:
+            reports += _tell(screen, target.load_elsewhere(objects, warehouse, on_event=on_event))
+        elif objects:
+            reports += _tell(screen, target.load(objects, on_event=on_event))
+    if not objects and not reports:
+        screen.remark("nothing to do: every object is loaded")
+    return _finish(screen, reports)
+
+
+def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: str | None) -> int:
+    """Load what is in the directory and what appears there, until Ctrl-C, which ends with a summary."""
+    from lakectl import watching
+
+    if not Path(directory).is_dir():
+        raise NotFoundError(f"there is no directory {directory}", hint=f"mkdir {directory}")
+    screen.remark(f"watching {directory}; Ctrl-C ends")
+    reports: list[LoadReport] = []
+    try:
+        for path in watching.settled_files(directory):
+            try:
+                uploads = landing.plan_within(directory, path, dataset=dataset)
+                with screen.progress(2 * uploads.size or None) as on_event:
+                    reports += _tell(screen, landing.land_and_load(target, lake, [uploads], on_event=on_event))
+            except UsageError as error:
+                screen.error(error, document=False)
+    except KeyboardInterrupt:
+        states = {state: sum(report.state == state for report in reports) for state in _WORDS}
+        told = ", ".join(f"{count} {_WORDS[state]}" for state, count in states.items() if count)
+        screen.remark(f"watched {directory}: {told or 'nothing appeared'}")
+        if screen.json:
+            screen.document({"objects": [shapes.load_report(landing.with_hint(report)) for report in reports]})
+        return 130
+    return landing.exit_code(reports)
+
+
+def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keys of the lake, and paths."""
+    keys: list[str] = []
+    paths: list[str] = []
+    for subject in subjects:
+        if subject.startswith(("s3://", "s3a://")):
+            raise UsageError(
+                f"{subject} is in an AWS account; this version runs the local stage",
+                hint="copy it here first: aws s3 cp",
+            )
+        if os.path.lexists(subject) or not subject.startswith("raw/"):
+            paths.append(subject)
+        else:
+            keys.append(subject)
+    return keys, paths
+
+
+def _rehearse(
+    screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload], keys: Sequence[str]
+) -> int:
+    if keys or not uploads:
+        raise UsageError("--dry-run needs files", hint="lakectl run-local flights.csv --dry-run")
+    reports: list[LoadReport] = []
+    for upload in uploads:
+        try:
+            report = target.rehearse(upload.path or "", upload.key)
+        except LakectlError as error:
+            report = landing.failure(lake, upload.key, error)
+        reports += _tell(screen, [report], verb="would load")
+    return _finish(screen, reports)
+
+
+def _tell(screen: Screen, reports: Iterable[LoadReport], *, verb: str | None = None) -> list[LoadReport]:
+    told = []
+    for report in reports:
+        told.append(landing.with_hint(report))
+        _tell_one(screen, told[-1], verb=verb)
+    return told
+
+
+def _tell_one(screen: Screen, report: LoadReport, *, verb: str | None = None) -> None:
+    if report.state == "failed":
+        error = LakectlError(f"{visible(report.key)}: {report.error}", hint=report.hint)
+        screen.error(error, document=False)
+        return
+    if screen.json:
+        return
+    word = verb if verb and report.state == "loaded" else _WORDS[report.state]
+    where = f"{visible(report.key)} → {report.table}"
+    figures = f"{plural(report.rows, 'row')}, {plural(report.rejects, 'reject')}, {seconds(report.seconds)}"
+    screen.line(f"{word}  {where}  {figures}" + (f"  run {report.run}" if report.run and not verb else ""))
+    for change in report.changes:
+        if not change.startswith("create column"):
+            screen.line(f"    {visible(change)}")
+    for note in report.notes:
+        screen.line(f"    note: {visible(note)}")
+    if report.rejects and not verb:
+        screen.line(f"    see them with: lakectl rejects {report.dataset}")
+
+
+def _finish(screen: Screen, reports: Sequence[LoadReport]) -> int:
+    if screen.json:
+        screen.document({"objects": [shapes.load_report(report) for report in reports]})
+    elif len(reports) > 1:
+        states = {state: sum(report.state == state for report in reports) for state in _WORDS}
+        told = ", ".join(f"{count:,} {_WORDS[state]}" for state, count in states.items() if count)
+        screen.remark(f"{plural(len(reports), 'object')}: {told}")
+    return landing.exit_code(reports)

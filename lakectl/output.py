@@ -1,0 +1,254 @@
+"""A query's result as CSV, JSON, JSON Lines, Markdown or Parquet: streamed, one row or batch at a time.
+
+Values keep their meaning in every format: exact numbers are text in JSON and Parquet, timestamps ISO 8601, an empty
+text is not a null (CSV writes ``""`` for the one and nothing for the other, as PostgreSQL's COPY does).
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, BinaryIO
+
+from lakectl.targets.base import QueryColumn, QueryResult
+
+FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
+NUMERIC_TYPES = frozenset(
+    {"smallint", "integer", "bigint", "real", "double precision", "numeric", "int2", "int4", "int8", "float4", "float8"}
+)
+_BATCH = 10_000
+"""Rows of a Parquet batch."""
+_SPECIAL = re.compile('[",\r\n]')
+
+
+def text(value: Any) -> str | None:  # noqa: PLR0911 — one line a type
+    """A value as text, for people and for CSV; None for null."""
+    match value:
+        case None:
+            return None
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return _float(value)
+        case datetime.datetime():
+            return value.isoformat(sep=" ")
+        case datetime.timedelta():
+            return _interval(value)
+        case bytes() | bytearray() | memoryview():
+            return "\\x" + bytes(value).hex()
+        case dict() | list():
+            return json_text(value)
+        case _:
+            return str(value)
+
+
+def json_value(value: Any) -> Any:  # noqa: PLR0911 — one line a type
+    """A value as JSON knows it: exact numbers as strings, timestamps in ISO 8601."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else _float(value)
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return value.isoformat()
+        case dict():
+            return {str(key): json_value(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_value(item) for item in value]
+        case decimal.Decimal() | uuid.UUID():
+            return str(value)
+        case _:
+            return text(value)
+
+
+def json_text(value: Any) -> str:
+    """Any value as compact JSON."""
+    import json
+
+    return json.dumps(json_value(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def unique_names(columns: Sequence[QueryColumn]) -> list[str]:
+    """The columns' names, repeated ones numbered (``n``, ``n_2``), so that a JSON object loses none."""
+    taken: set[str] = set()
+    names: list[str] = []
+    for column in columns:
+        name, number = column.name, 1
+        while name in taken:
+            number += 1
+            name = f"{column.name}_{number}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def write(result: QueryResult, form: str, stream: BinaryIO) -> int:
+    """Write all rows in ``form`` (one of :data:`FORMATS` except ``table``); returns their number."""
+    writers: dict[str, Callable[[QueryResult, BinaryIO], int]] = {
+        "csv": _csv,
+        "json": _json,
+        "jsonl": _jsonl,
+        "markdown": _markdown,
+        "parquet": _parquet,
+    }
+    count = writers[form](result, stream)
+    stream.flush()
+    return count
+
+
+def _csv(result: QueryResult, stream: BinaryIO) -> int:
+    stream.write(_csv_line([column.name for column in result.columns]))
+    return _each(result.rows(), lambda row: stream.write(_csv_line([text(value) for value in row])))
+
+
+def _csv_line(values: Sequence[str | None]) -> bytes:
+    if len(values) == 1 and values[0] is None:
+        return b"\n"
+    return (",".join(map(_csv_field, values)) + "\n").encode()
+
+
+def _csv_field(value: str | None) -> str:
+    if value is None:
+        return ""
+    if not value or _SPECIAL.search(value) or value == "\\.":
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def _json(result: QueryResult, stream: BinaryIO) -> int:
+    names = unique_names(result.columns)
+    stream.write(b"[")
+    count = 0
+    for row in result.rows():
+        stream.write(b",\n " if count else b"\n ")
+        stream.write(_json_row(names, row))
+        count += 1
+    stream.write(b"\n]\n" if count else b"]\n")
+    return count
+
+
+def _jsonl(result: QueryResult, stream: BinaryIO) -> int:
+    names = unique_names(result.columns)
+    return _each(result.rows(), lambda row: stream.write(_json_row(names, row) + b"\n"))
+
+
+def _json_row(names: Sequence[str], row: Sequence[Any]) -> bytes:
+    import orjson
+
+    values = {name: json_value(value) for name, value in zip(names, row, strict=True)}
+    try:
+        return orjson.dumps(values)
+    except TypeError:  # an integer beyond 64 bits
+        return json_text(values).encode()
+
+
+def _markdown(result: QueryResult, stream: BinaryIO) -> int:
+    def line(values: Iterable[str]) -> bytes:
+        return ("| " + " | ".join(values) + " |\n").encode()
+
+    stream.write(line(_markdown_cell(column.name) for column in result.columns))
+    stream.write(line("---:" if column.type in NUMERIC_TYPES else "---" for column in result.columns))
+    return _each(result.rows(), lambda row: stream.write(line(_markdown_cell(text(value) or "") for value in row)))
+
+
+def _markdown_cell(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"\r\n|[\r\n]", "<br>", escaped)
+
+
+def _parquet(result: QueryResult, stream: BinaryIO) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = [_arrow_type(column.type, pa) for column in result.columns]
+    schema = pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
+    count = 0
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for rows in _batches(result.rows(), _BATCH):
+            arrays = [
+                pa.array([text(v) for v in values] if pa.types.is_string(kind) else values, type=kind)
+                for values, kind in zip(zip(*rows, strict=True), types, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            count += len(rows)
+    return count
+
+
+def _arrow_type(name: str, pa: Any) -> Any:
+    known = {
+        "boolean": pa.bool_(),
+        "smallint": pa.int16(),
+        "integer": pa.int32(),
+        "bigint": pa.int64(),
+        "real": pa.float32(),
+        "double precision": pa.float64(),
+        "date": pa.date32(),
+        "timestamp without time zone": pa.timestamp("us"),
+        "timestamp with time zone": pa.timestamp("us", tz="UTC"),
+        "bytea": pa.binary(),
+    }
+    return known.get(name, pa.string())
+
+
+def _batches(rows: Iterator[Sequence[Any]], count: int) -> Iterator[list[Sequence[Any]]]:
+    while batch := list(islice(rows, count)):
+        yield batch
+
+
+def _each(rows: Iterator[Sequence[Any]], act: Callable[[Sequence[Any]], object]) -> int:
+    count = 0
+    for row in rows:
+        act(row)
+        count += 1
+    return count
+
+
+def _float(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+def _interval(value: datetime.timedelta) -> str:
+    """ISO 8601: ``P1DT2H3M4.5S``."""
+    if value < datetime.timedelta(0):
+        return "-" + _interval(-value)
+    hours, rest = divmod(value.seconds, 3600)
+    minutes, whole = divmod(rest, 60)
+    part = f"{whole}.{value.microseconds:06d}".rstrip("0").rstrip(".")
+    time = f"{hours}H" * bool(hours) + f"{minutes}M" * bool(minutes) + f"{part}S" * (part != "0")
+    return f"P{value.days}D" * bool(value.days) + f"{'' if value.days else 'P'}T{time}" * bool(time) or "PT0S"
+
+
+class Limited:
+    """The first rows of another result."""
+
+    def __init__(self, result: QueryResult, limit: int) -> None:
+        self._result = result
+        self._limit = limit
+
+    @property
+    def columns(self) -> tuple[QueryColumn, ...]:
+        return self._result.columns
+
+    @property
+    def status(self) -> str:
+        return self._result.status
+
+    def rows(self) -> Iterator[Sequence[Any]]:
+        return islice(self._result.rows(), self._limit)
+
+    def __enter__(self) -> Limited:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._result.__exit__(*exc)

@@ -1,0 +1,353 @@
+"""Everything the operator sees: tables, progress, questions, errors and JSON documents.
+
+Results go to stdout; progress, remarks, questions and errors to stderr. Nothing that comes from a file is ever taken
+for markup, and control characters are shown, not obeyed. Colour and bars only on a terminal, and never with
+``NO_COLOR`` or ``TERM=dumb``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from etl_container.report import Event, Landing, Loading, Notice, OnEvent
+from lakectl.errors import LakectlError
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_WIDTHS_FROM = 1000
+"""Rows looked at to find the widths of a table; later rows are cut to these."""
+_NARROWEST = 8
+
+
+def visible(text: str) -> str:
+    """Text with its control characters, line ends and direction marks written out, on one line."""
+
+    def escape(match: re.Match[str]) -> str:
+        char = match[0]
+        code = ord(char)
+        return _NAMED.get(char) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+    return _UNSAFE.sub(escape, text)
+
+
+def number(value: float | None) -> str:
+    """A count with thousands separators; empty for None."""
+    return "" if value is None else f"{value:,}"
+
+
+def size(count: float) -> str:
+    """Bytes for people: ``1.4 MB`` (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people: ``0.4 s``, ``2 min 5 s``."""
+    if value is None:
+        return ""
+    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"
+
+
+def moment(value: datetime | None) -> str:
+    """A time in this machine's zone, to the second."""
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def table_lines(
+    labels: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] = (), width: int | None = None
+) -> Iterator[str]:
+    """A table as lines, without colour; streamed, so that a million rows need no memory.
+
+    Args:
+        labels: the column headings.
+        rows: cells; None is an empty cell, anything else is written with ``str``.
+        right: which columns are aligned to the right.
+        width: columns of the terminal to fit into by cutting the widest cells (marked with ``…``); None: no limit.
+    """
+    right = [*right, *[False] * (len(labels) - len(right))]
+    cells = ([visible("" if cell is None else str(cell)) for cell in row] for row in rows)
+    first = list(islice(cells, _WIDTHS_FROM))
+    heads = [visible(label) for label in labels]
+    widths = [max([cell_len(head), *(cell_len(row[n]) for row in first)]) for n, head in enumerate(heads)]
+    unlimited = width is None
+    if width is not None:
+        _narrow(widths, width - 2 * (len(widths) - 1))
+
+    def line(row: Sequence[str]) -> str:
+        out = []
+        for cell, room, to_right in zip(row, widths, right, strict=True):
+            gap = room - cell_len(cell)
+            shown = cell if gap >= 0 or unlimited else set_cell_size(cell, room - 1) + "…"
+            out.append(" " * gap + shown if to_right else shown + " " * gap)
+        return "  ".join(out).rstrip()
+
+    yield line(heads)
+    yield "  ".join("─" * room for room in widths)
+    for row in chain(first, cells):
+        yield line(row)
+
+
+def _narrow(widths: list[int], room: int) -> None:
+    """Take from the widest column until the table fits, or none is left that may give."""
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        second = max([w for n, w in enumerate(widths) if n != widest and w < widths[widest]], default=0)
+        target = max(_NARROWEST, second, widths[widest] - (sum(widths) - room))
+        if target >= widths[widest]:
+            target = widths[widest] - 1
+        if target < _NARROWEST:
+            return
+        widths[widest] = target
+
+
+def bar_lines(rows: Iterable[Sequence[Any]], *, width: int) -> Iterator[str]:
+    """A horizontal bar for each ``(label, number)``; negative numbers and nulls get none.
+
+    Raises:
+        ValueError: the second value of a row is not a number.
+    """
+    pairs = [(visible("" if label is None else str(label)), None if n is None else float(n)) for label, n in rows]
+    names = max((cell_len(name) for name, _ in pairs), default=0)
+    names = min(names, max(width // 3, _NARROWEST))
+    texts = ["" if value is None else f"{value:,.6g}" if value % 1 else f"{value:,.0f}" for _, value in pairs]
+    figures = max(map(len, texts), default=0)
+    room = max(width - names - figures - 4, _NARROWEST)
+    largest = max((value for _, value in pairs if value is not None), default=0)
+    for (name, value), text in zip(pairs, texts, strict=True):
+        eighths = round(max(value or 0, 0) / largest * room * 8) if largest > 0 else 0
+        bar = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+        label = name if cell_len(name) <= names else set_cell_size(name, names - 1) + "…"
+        yield f"{label}{' ' * (names - cell_len(label))}  {text:>{figures}}  {bar}".rstrip()
+
+
+class Screen:
+    """One invocation's view of the terminal.
+
+    Args:
+        json: results are one JSON document; everything for people is left out of stdout.
+        quiet: no progress and no remarks.
+        ask: questions may be asked (when stdin and stderr are terminals, too).
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, ask: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self._ask = ask
+        self._documents = 0
+        self._bar: Any = None
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return shutil.get_terminal_size((100, 24)).columns
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether results are looked at rather than piped."""
+        return sys.stdout.isatty()
+
+    def line(self, text: str = "") -> None:
+        """One line of a result."""
+        if self._bar is not None and self.on_terminal:
+            self._bar.console.print(Text(text), soft_wrap=True, highlight=False)
+        else:
+            sys.stdout.write(f"{text}\n")
+
+    def document(self, value: Any) -> None:
+        """The JSON document that ``--json`` promised."""
+        self._documents += 1
+        json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)
+        sys.stdout.write("\n")
+
+    def table(self, labels: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] = ()) -> None:
+        """A table of facts; cut to the terminal's width there, whole in a pipe."""
+        lines = table_lines(labels, rows, right=right, width=self.width if self.on_terminal else None)
+        coloured = self.on_terminal and _coloured(sys.stdout)
+        for position, line in enumerate(lines):
+            style = {0: "1", 1: "2"}.get(position) if coloured else None
+            self.line(f"\x1b[{style}m{line}\x1b[0m" if style else line)
+
+    def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values, aligned."""
+        known = [(name, visible(value)) for name, value in pairs]
+        room = max((cell_len(name) for name, _ in known), default=0)
+        for name, value in known:
+            self.line(f"{name}{' ' * (room - cell_len(name))}  {value}")
+
+    def paragraph(self, text: str) -> None:
+        """A sentence of a result; its lines are kept."""
+        self.line(_readable(text))
+
+    def hint(self, text: str) -> None:
+        """The next step, on stderr."""
+        self._say(Text.assemble(("hint: ", "cyan"), _readable(text)))
+
+    def paged(self, lines: Iterable[str]) -> None:
+        """Lines, through the pager when they are looked at and do not fit on the screen."""
+        if not self.on_terminal or not sys.stdin.isatty():
+            for line in lines:
+                sys.stdout.write(f"{line}\n")
+            return
+        lines = iter(lines)
+        height = shutil.get_terminal_size((100, 24)).lines
+        first = list(islice(lines, height))
+        if len(first) < height:
+            for line in first:
+                sys.stdout.write(f"{line}\n")
+            return
+        _page(chain(first, lines))
+
+    def remark(self, text: str) -> None:
+        """Something worth knowing, on stderr."""
+        if not self.quiet:
+            self._say(Text(text, style="dim"))
+
+    def warn(self, text: str) -> None:
+        """Something that went not quite as expected, on stderr."""
+        self._say(Text.assemble(("warning: ", "yellow"), text))
+
+    def error(self, error: LakectlError, *, document: bool = True) -> None:
+        """What, why and the next step, on stderr; with ``json`` also as the document, unless there was one.
+
+        Args:
+            error: what went wrong.
+            document: False when the result's own document will tell of it.
+        """
+        self._say(Text.assemble(("error: ", "bold red"), _readable(error.message)))
+        if error.hint:
+            self._say(Text.assemble(("hint: ", "cyan"), _readable(error.hint)))
+        if self.json and document and not self._documents:
+            self.document({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
+
+    def bug(self, trace: str) -> None:
+        """An exception that nobody foresaw: keep its traceback and ask for it."""
+        sys.stderr.write(trace)
+        last = trace.strip().rpartition("\n")[2]
+        hint = "please report it with the traceback above: the command, and if possible the file"
+        self._say(Text.assemble(("error: ", "bold red"), f"this is a bug in lakectl: {_readable(last)}"))
+        self._say(Text.assemble(("hint: ", "cyan"), hint))
+        if self.json and not self._documents:
+            self.document({"error": {"message": f"a bug: {last}", "hint": hint, "exit_code": 1}})
+
+    def can_ask(self) -> bool:
+        """Whether anyone is there to answer."""
+        return self._ask and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, question: str, default: str) -> str:
+        """An answer, or the default when no one can be asked."""
+        if not self.can_ask():
+            return default
+        sys.stderr.write(f"{question} [{default}]: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip() or default
+
+    @contextlib.contextmanager
+    def progress(self, total: int | None) -> Iterator[OnEvent]:
+        """One bar over all the work, on a terminal; elsewhere only the notices.
+
+        Args:
+            total: bytes of all files together, counted once for landing and once for loading; None: not known.
+        """
+        if self.quiet or self.json or not sys.stderr.isatty():
+            yield self._notices
+            return
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(compact=True),
+            console=_console(sys.stderr),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._bar = bar
+        try:
+            with bar:
+                yield _follow(bar, bar.add_task("", total=total), self._notices)
+        finally:
+            self._bar = None
+
+    def _notices(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.remark(event.text)
+
+    def _say(self, text: Text) -> None:
+        console = self._bar.console if self._bar is not None else _console(sys.stderr)
+        console.print(text, soft_wrap=True, highlight=False)
+
+
+def _follow(bar: Any, task: Any, notices: OnEvent) -> Callable[[Event], None]:
+    done: dict[tuple[str, str], int] = {}
+
+    def on_event(event: Event) -> None:
+        if not isinstance(event, Landing | Loading):
+            notices(event)
+            return
+        stage = "landing" if isinstance(event, Landing) else "loading"
+        before = done.get((stage, event.key), 0)
+        done[stage, event.key] = max(event.done, before)
+        rows = f" · {event.rows:,} rows" if isinstance(event, Loading) and event.rows else ""
+        bar.update(task, advance=max(event.done - before, 0), description=f"{stage} {visible(event.key)[-48:]}{rows}")
+
+    return on_event
+
+
+def _readable(text: str) -> str:
+    """Several lines are kept, other control characters are shown."""
+    return "\n".join(visible(line) for line in text.splitlines())
+
+
+def _coloured(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, markup=False, emoji=False, highlight=False, no_color=not _coloured(stream))
+
+
+def _page(lines: Iterable[str]) -> None:
+    import shlex
+    import subprocess
+
+    command = shlex.split(os.environ.get("PAGER") or "less")
+    environment = {**os.environ, "LESS": os.environ.get("LESS", "-SFRX")}
+    try:
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, encoding="utf-8")
+    except OSError:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        return
+    with contextlib.suppress(BrokenPipeError), pager:
+        if pager.stdin is not None:
+            for line in lines:
+                pager.stdin.write(f"{line}\n")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value)
