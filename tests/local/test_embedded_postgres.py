@@ -85,6 +85,13 @@ def executable_by_nobody() -> str:
     pytest.skip("no Python of this version that another user may execute")
 
 
+def stand_in(place: Path, name: str, script: str) -> None:
+    program = place / "bin" / name
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
 def server_pid(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None
     return int(process.stdout.readline())
@@ -518,15 +525,20 @@ def test_missing_programs_are_named(place: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_full_disk_is_called_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Stand-ins that fail as PostgreSQL's own do, since filling a disk takes privileges.
-    for name in ("postgres", "initdb"):
-        script = place / "bin" / name
-        script.parent.mkdir(exist_ok=True)
-        script.write_text("#!/bin/sh\necho 'initdb: error: could not write: No space left on device' >&2\nexit 1\n")
-        script.chmod(0o755)
+    stand_in(place, "postgres", "echo 'postgres (PostgreSQL) 18.4'")
+    stand_in(place, "initdb", "echo 'initdb: error: could not write: No space left on device' >&2; exit 1")
     monkeypatch.setenv("LAKE_POSTGRES_BIN", str(place / "bin"))
     with pytest.raises(InfrastructureError, match="is full"):
         EmbeddedPostgres(place / "postgres").acquire()
     assert list((place / "postgres").glob("data*")) == []
+
+
+def test_programs_too_old_for_a_new_cluster_are_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(place, "postgres", "echo 'postgres (PostgreSQL) 15.8'")
+    stand_in(place, "initdb", "exit 1")
+    monkeypatch.setenv("LAKE_POSTGRES_BIN", str(place / "bin"))
+    with pytest.raises(InfrastructureError, match="needs 17 or later"):
+        EmbeddedPostgres(place / "postgres").acquire()
 
 
 def test_a_place_where_no_directory_can_be_made_is_an_error_of_ours(place: Path) -> None:
