@@ -713,6 +713,8 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
             return None
         if quotes is not None and not _well_formed(quotes, cut, final=final):
             return None
+        if not block.endswith(b"\n"):
+            block += b"\n"  # or Arrow takes an empty last cell for a quoted one
         ragged: list[tuple[int, str]] = []
 
         def keep(row: Any) -> str:

@@ -155,7 +155,9 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
         delimiters = [given]
     else:
         delimiters = [d for d in SINGLES if d in text]
-        delimiters += _multiples(text, delimiters)
+        multiples = _multiples(text, delimiters)
+        inner = {mark for multiple in multiples for mark in multiple if mark != " "}
+        delimiters = [d for d in delimiters if d not in inner] + multiples
         delimiters.append("")
     best, best_score = Dialect(line_terminator=line_terminator), -1.0
     whole_lines = [line for line in re.split(r"[\r\n]+", text[:8000]) if line.strip()]

@@ -15,6 +15,9 @@ from etl_container.formats.base import Dialect
 MAX_QUOTED = 32 << 20
 """A quoted value that is not closed within so many characters is no quoted value: its quote is a stray one."""
 
+MANY_LINES = 20
+"""A quoted value of more lines, nearly all of them records on their own, was opened by a stray quote."""
+
 Cells = list[str | None]
 """The values of one record; None is an empty value that was not quoted."""
 
@@ -124,18 +127,20 @@ class RecordParser:
         return best[0], line_end, True
 
     def _swallows(self, text: str, start: int, line_end: int, end: int, width: int) -> bool:
-        """Whether a value over several lines is better read as a stray quote, because its lines are records."""
-        if self._width is None or self._width < 2:
-            return False
-        own = next(self._readings(text[start:line_end]), None)
-        alone = any(len(cells) == self._width for cells, _ in self._readings(text[start:line_end]))
-        if own is None or not alone:
+        """Whether a value over several lines is better read as a stray quote, because its lines are records.
+
+        Well-formed text of the right width is what it says, but for a value that takes up many whole records.
+        """
+        if self._width is None or self._width < 2 or not self._fits(text[start:line_end]):
             return False
         if width != self._width:
             return True
-        following = _after_line_end(text, line_end)
-        stop = self._line.match(text, following).end()  # type: ignore[union-attr]
-        return any(len(cells) == self._width for cells, _ in self._readings(text[following:stop]))
+        inside = [line for line in re.split(r"[\r\n]+", text[line_end:end])[1:-1] if line]
+        return len(inside) > MANY_LINES and sum(map(self._fits, inside)) > 0.9 * len(inside)
+
+    def _fits(self, line: str) -> bool:
+        """Whether some reading of a line has the table's width."""
+        return any(len(cells) == self._width for cells, _ in self._readings(line))
 
     def _open_at_end(self, text: str, start: int) -> bool:
         """Whether the strict reading runs out of text inside a quoted value."""
