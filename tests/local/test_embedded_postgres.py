@@ -361,7 +361,7 @@ def test_killing_it_while_the_cluster_is_made_leaves_nothing_half_made(place: Pa
     print("seed", seed)
     generator = random.Random(seed)
     root = place / "postgres"
-    for attempt in range(4):
+    for attempt in range(3):
         doomed = user(root)
         within(5, lambda: any(root.glob("data*")))
         time.sleep(generator.uniform(0, 0.8) if attempt else 0)
@@ -382,6 +382,7 @@ def test_two_lakes_do_not_collide_and_a_copy_is_a_lake_of_its_own(root: Path, pl
             assert pid_of(copy) != pid_of(original)
             assert ask(copy.dsn, "SHOW data_directory") == str(copy.data)
             assert ask(original.dsn, "SHOW data_directory") == str(original.data)
+        shutil.rmtree(place / "copy")  # at once: a released server writes nothing any more
         assert ask(original.dsn, "SELECT 1") == 1
 
 
@@ -391,14 +392,6 @@ def test_stop_ends_it_under_its_users_and_they_can_acquire_it_again(root: Path) 
         EmbeddedPostgres(root).stop()
         assert not alive(pid)
         assert ask(server.acquire(), "SELECT 1") == 1
-
-
-def test_the_directory_of_a_server_in_use_may_be_removed_after_release(place: Path) -> None:
-    with EmbeddedPostgres(place / "postgres") as server:
-        pid = pid_of(server)
-    shutil.rmtree(place / "postgres")
-    assert not alive(pid)
-    assert not server.status().initialised
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as someone else")
