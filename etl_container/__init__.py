@@ -1,1 +1,1 @@
-"""The data plane: reads, checks, transforms and loads one object; runs unchanged on a laptop, in a container, on a cluster."""
+"""The data plane: reads, checks, transforms and loads one object; the same on a laptop, in a container, a cluster."""

@@ -207,6 +207,9 @@ class Target(Protocol):
         A broken object yields a ``failed`` report; only what stops all of them raises.
         """
 
+    def reload(self, objects: Sequence[tuple[str, str | None]], *, on_event: OnEvent = silent) -> Iterator[LoadReport]:
+        """As :meth:`load`, also what is loaded already: the transform or the contract may have changed."""
+
     def load_elsewhere(
         self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
     ) -> Iterator[LoadReport]:

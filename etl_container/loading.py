@@ -1,0 +1,317 @@
+"""One object into one table, inside the caller's transaction: guess, stream, and start again wider when a guess breaks.
+
+Types are guessed from the first megabytes and the rest streams through in one pass: read, cast, transform, check,
+encode and COPY overlap. A value that breaks a guess rolls the pass back to where it began, the rest of the object is
+read once without loading to know what else it holds, and the next pass fits. So an object is read once in the normal
+case and three times in the worst, and no row is lost to a guess.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etl_container import ledger
+from etl_container.contract import Checker
+from etl_container.datasets import Dataset, LoadMode
+from etl_container.errors import DataError
+from etl_container.formats import open_table
+from etl_container.formats.base import Description, RawBatch, Reject, Source, TableReader
+from etl_container.infer import Inference
+from etl_container.mending import MendedReader, Spared
+from etl_container.rejects import RejectSpool
+from etl_container.schema import Evolution, describe
+from etl_container.shaping import OutputTypes, Shaped, Shaper, Wider
+from etl_container.warehouse import Session
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from etl_container.transform import Transform
+
+SAMPLE_BYTES = 8 << 20
+"""Arrow bytes that are read before types are guessed."""
+
+MAX_PASSES = 50
+"""A transform whose output never settles is stopped after so many; each pass but the last widens a type."""
+
+_RECORD = "_lake_record"
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a load did, for the ledger and the report."""
+
+    rows: int = 0
+    records: int = 0
+    """Rows and rejects together."""
+    changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Loader:
+    """Loads one object. ``rejects`` and ``reader`` outlive a failure, so that every reject can be kept."""
+
+    def __init__(
+        self,
+        session: Session,
+        dataset: Dataset,
+        source: Source,
+        transform: Transform | None,
+        directory: Path | None,
+        run: int,
+        mended: Mapping[int, Sequence[str | None]] = {},
+        on_rows: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        self.session = session
+        self.dataset = dataset
+        self.transform = transform
+        self.directory = directory
+        self.run = run
+        self.on_rows = on_rows
+        self.rejects = RejectSpool()
+        self.reader: TableReader | None = None
+        self._source = source
+        self._mended = mended
+        self._checker: Checker | None = None
+        self._inference = Inference(dataset.read)
+        self._outputs = OutputTypes({}, {}, {})
+        self._seconds = {"read": 0.0, "shape": 0.0}
+
+    def load(self, replaces: tuple[int, ...]) -> Loaded:
+        """Publish the object's rows in place of those of the runs ``replaces``, within the caller's transaction.
+
+        Raises:
+            DataError: the object cannot be read, or a promise about it as a whole is broken.
+            TransformError: the user's transform raised.
+        """
+        done = Loaded()
+        started = time.monotonic()
+        for _ in range(MAX_PASSES):
+            self.rejects.clear()
+            self.reader = reader = self._reader()
+            stream = self._read(reader)
+            sample = self._sample(stream)
+            shaper = self._shaper(reader, sample)
+            rest = chain(sample, stream)
+            try:
+                with self.session.savepoint():
+                    evolution = self._plan(shaper)
+                    done.rows = self._publish(shaper, rest, replaces)
+                    nulls = frozenset(shaper.only_nulls)
+                    ledger.remember_columns(self.session, self.dataset.table, evolution, nulls, self.run)
+                break
+            except Wider as wider:
+                done.notes.append(f"read again with wider types: {wider.reason}")
+                self._survey(wider.batch, rest)
+        else:
+            raise RuntimeError(f"the types of {self.dataset.name} did not settle in {MAX_PASSES} passes")
+        assert shaper.checker is not None
+        done.records = done.rows + self.rejects.count()
+        done.changes = describe(evolution.changes)
+        done.notes += [*reader.notes, *self._inference.notes]
+        done.source = described(reader.description, reader.labels)
+        done.timings = {**self._seconds, "load": time.monotonic() - started}
+        self._checker = shaper.checker
+        return done
+
+    def broken_promises(self, rows: int, now: datetime) -> list[str]:
+        """What the contract says of the object as a whole and does not hold; after :meth:`load`."""
+        assert self._checker is not None
+        return self._checker.finish(rows, now)
+
+    # -- one pass ------------------------------------------------------------------------------------------
+
+    def _reader(self) -> TableReader:
+        if not self._mended:
+            return open_table(self._source, self.dataset.read, self.rejects)
+        reader = open_table(self._source, self.dataset.read, Spared(self.rejects, self._mended))
+        return MendedReader(reader, self._mended)
+
+    def _read(self, reader: TableReader) -> Iterator[RawBatch]:
+        batches = reader.batches()
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self._seconds["read"] += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+    def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
+        sample, size = [], 0
+        for batch in stream:
+            self._inference.observe(batch)
+            sample.append(batch)
+            size += batch.data.nbytes
+            if size >= SAMPLE_BYTES:
+                break
+        return sample
+
+    def _shaper(self, reader: TableReader, sample: list[RawBatch]) -> Shaper:
+        labels = reader.labels
+        shaper = Shaper(
+            self.dataset, self._inference, labels, self.transform, self._outputs, self.directory, self.rejects
+        )
+        if self.transform is not None and not self.transform.whole_file:
+            for batch in sample[:1]:
+                shaper.learn(batch)
+        return shaper
+
+    def _plan(self, shaper: Shaper) -> Evolution:
+        """Plan against the live table, under its lock; exclusively where its shape or its keys are at stake."""
+        table = self.dataset.table
+        keyed = bool(self.dataset.contract.keys) or self.dataset.mode in (LoadMode.MERGE, LoadMode.REPLACE_TABLE)
+        if not keyed:
+            self.session.execute("savepoint plan")
+            self.session.run("share_table", table=table)
+            if not shaper.plan(self.session.table_schema(table)).ddl_needed:
+                return shaper.evolution
+            self.session.execute("rollback to savepoint plan")
+        self.session.run("lock_table", table=table)
+        live = self.session.table_schema(table)
+        evolution = shaper.plan(live)
+        if live is not None:
+            self.session.adopt(table, evolution.load)
+        self.session.apply(table, evolution)
+        return evolution
+
+    def _publish(self, shaper: Shaper, batches: Iterator[RawBatch], replaces: tuple[int, ...]) -> int:
+        table, key = self.dataset.table, self.dataset.key
+        merging = self.dataset.mode is LoadMode.MERGE
+        if self.dataset.mode is LoadMode.REPLACE_TABLE:
+            self.session.truncate(table)
+        elif self.dataset.mode is LoadMode.REPLACE_OBJECT and replaces:
+            self.session.delete_runs(table, replaces)
+        keys = tuple(dict.fromkeys([*([key] if merging else []), *self.dataset.contract.keys]))
+        missing = sorted({name for key in keys for name in key} - set(shaper.types))
+        if missing:
+            raise _missing_key(self.dataset, missing)
+        if not keys:
+            return self.session.copy(table, self._data(shaper, batches), shaper.types, self.run)
+        for columns in keys:
+            self.session.ensure_unique_index(table, columns)
+        self.session.stage(table, self._numbered(shaper, batches), shaper.types, _RECORD)
+        for columns in keys:
+            upsert = merging and columns == key
+            for record, value, reason in self.session.staged_key_faults(
+                table,
+                columns,
+                _RECORD,
+                nulls=columns in (key, self.dataset.contract.primary_key),
+                live=not merging,
+                keep_last=upsert,
+            ):
+                self.rejects.add(Reject(reason, record, column=", ".join(columns), value=value))
+        return self.session.unstage(table, list(shaper.types), self.run, key if merging else ())
+
+    def _shaped(self, shaper: Shaper, batches: Iterator[RawBatch]) -> Iterator[Shaped]:
+        rows = 0
+        for batch in batches if not self._whole else self._gathered(batches):
+            started = time.perf_counter()
+            shaped = list(shaper.shape(batch))
+            self._seconds["shape"] += time.perf_counter() - started
+            for piece in shaped:
+                yield piece
+                rows += piece.data.num_rows
+                self.on_rows(rows)
+
+    @property
+    def _whole(self) -> bool:
+        return self.transform is not None and self.transform.whole_file
+
+    def _gathered(self, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+        """All batches as one, for a transform that wants the whole object."""
+        import pyarrow as pa
+
+        held = list(batches)
+        if not held:
+            return
+        kinds = [held[-1].kinds[position] for position in range(len(held[-1].kinds))]
+        for batch in held:
+            for position, kind in enumerate(batch.kinds):
+                kinds[position] |= kind
+        records = pa.concat_arrays([_ordinals(batch) for batch in held])
+        table = pa.concat_tables([_widened(batch, held[-1]) for batch in held]).combine_chunks()
+        whole = table.to_batches()
+        if len(whole) != 1:
+            whole = [pa.RecordBatch.from_arrays([c.chunk(0) for c in table.columns], names=table.column_names)]
+        yield RawBatch(whole[0], tuple(kinds), 0, records)
+
+    def _data(self, shaper: Shaper, batches: Iterator[RawBatch]) -> Iterator[pa.RecordBatch]:
+        return (shaped.data for shaped in self._shaped(shaper, batches))
+
+    def _numbered(self, shaper: Shaper, batches: Iterator[RawBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        position = 0
+        for shaped in self._shaped(shaper, batches):
+            rows = shaped.data.num_rows
+            records = shaped.records
+            if records is None:
+                records = pa.array(range(position, position + rows), pa.int64())
+            position += rows
+            yield pa.RecordBatch.from_arrays(
+                [*shaped.data.columns, records], names=[*shaped.data.schema.names, _RECORD]
+            )
+
+    # -- between passes ------------------------------------------------------------------------------------------
+
+    def _survey(self, batch: RawBatch | None, rest: Iterator[RawBatch]) -> None:
+        """Read the rest of the object without loading it, so that the next pass knows all of it."""
+        for unread in chain([batch] if batch is not None else [], rest):
+            self._inference.observe(unread)
+
+
+def _ordinals(batch: RawBatch) -> pa.Int64Array:
+    import pyarrow as pa
+
+    if batch.records is not None:
+        return batch.records
+    return pa.array(range(batch.first_record, batch.first_record + batch.data.num_rows), pa.int64())
+
+
+def _widened(batch: RawBatch, last: RawBatch) -> pa.Table:
+    """A batch with the columns of the last one, those it lacks being null; positions as names."""
+    import pyarrow as pa
+
+    columns = list(batch.data.columns)
+    columns += [
+        pa.nulls(batch.data.num_rows, last.data.schema.field(position).type)
+        for position in range(len(columns), last.data.num_columns)
+    ]
+    return pa.Table.from_arrays(columns, names=[str(position) for position in range(len(columns))])
+
+
+def _missing_key(dataset: Dataset, missing: list[str]) -> DataError:
+    return DataError(
+        f"the key of dataset {dataset.name} names {', '.join(missing)}, which the object does not have",
+        hint=f"mend key, primary_key or unique in [dataset.{dataset.name}] of lake.toml",
+    )
+
+
+def described(description: Description, labels: tuple[str, ...]) -> dict[str, Any]:
+    """How an object was read, for the run's record: enough to read a reject's text again."""
+    dialect = description.dialect
+    return {
+        "format": description.format,
+        "compression": description.compression,
+        "encoding": description.encoding,
+        "table": description.table,
+        "labels": list(labels),
+        "dialect": None
+        if dialect is None
+        else {
+            "delimiter": dialect.delimiter,
+            "quote": dialect.quote,
+            "escape": dialect.escape,
+            "header": dialect.header,
+        },
+    }

@@ -1,0 +1,227 @@
+-- name: ledger_exists
+-- Whether the ledger's frame is there.
+select to_regclass('lake.migrations') is not null
+
+-- name: newest_migration
+-- The number of the newest applied migration.
+select coalesce(max(number), 0) from lake.migrations
+
+-- name: record_object
+-- An object version that a run touches, unless it is known.
+insert into lake.objects (bucket, key, version, ordinal, dataset, state, size, digest, media_type, landed_at)
+values (%(bucket)s, %(key)s, %(version)s, %(ordinal)s, %(dataset)s, 'pending', %(size)s, %(digest)s, %(media_type)s,
+        %(landed)s)
+on conflict (bucket, key, version) do nothing
+
+-- name: begin_run
+-- A new run; visible to others at once, since it is committed before the load begins.
+insert into lake.runs (kind, bucket, key, version, dataset, table_name, state)
+values (%(kind)s, %(bucket)s, %(key)s, %(version)s, %(dataset)s, %(table)s, 'running')
+returning id
+
+-- name: hold_run
+-- Says "this run is alive" for as long as the connection lives; bury_dead_runs asks.
+select pg_advisory_lock(%(space)s, %(run)s)
+
+-- name: bury_dead_runs
+-- Runs whose connection is gone without an end are failed.
+update lake.runs set state = 'failed', exit_code = 1, retryable = true, rows = 0,
+       error = 'the process that ran it died', hint = 'run it again: lakectl run ' || key
+where state = 'running'
+  and not exists (select from pg_locks
+                  where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+                    and classid = %(space)s and objid = mod(lake.runs.id, 2147483648) and objsubid = 2 and granted)
+returning id
+
+-- name: fail_objects_of_runs
+-- Objects of buried runs, where no run has decided their state.
+update lake.objects o set state = 'failed', run_id = r.id, changed_at = now()
+from lake.runs r
+where r.id = any(%(runs)s) and (o.bucket, o.key, o.version) = (r.bucket, r.key, r.version) and o.state = 'pending'
+
+-- name: lock_key
+-- One load of a key at a time.
+select pg_advisory_xact_lock(hashtextextended(%(bucket)s || '/' || %(key)s, 1))
+
+-- name: lock_table
+-- One load at a time may change a table's shape.
+select pg_advisory_xact_lock(hashtextextended(%(table)s, 2))
+
+-- name: decided_versions
+-- The versions of a key that a newer one must look at, newest first.
+select version, ordinal, state, digest, run_id from lake.objects
+where bucket = %(bucket)s and key = %(key)s and state in ('loaded', 'superseded') order by ordinal desc
+
+-- name: runs_with_rows
+-- The runs of a key (of one version of it, where given) whose rows are in the table.
+select id from lake.runs where bucket = %(bucket)s and key = %(key)s and state = 'loaded'
+  and (%(version)s::text is null or version = %(version)s) order by id
+
+-- name: undo_run
+-- A run whose rows were taken away on purpose, and the object version it had decided.
+with undone as (update lake.runs set state = 'undone' where id = %(run)s returning id)
+update lake.objects set state = 'undone', changed_at = now() where run_id in (select id from undone) and state = 'loaded'
+
+-- name: newer_run_of_key
+-- The run that replaced the rows of a superseded one.
+select id from lake.runs where bucket = %(bucket)s and key = %(key)s and %(run)s = any(replaced) order by id desc limit 1
+
+-- name: versions_of_runs
+-- The object versions that some runs had loaded, oldest first, each with the newest of those runs.
+select o.bucket, o.key, o.version, max(r.id) from lake.runs r
+join lake.objects o on (o.bucket, o.key, o.version) = (r.bucket, r.key, r.version)
+where r.id = any(%(runs)s) group by o.bucket, o.key, o.version, o.ordinal order by o.ordinal
+
+-- name: runs_of_table
+-- The runs whose rows are in a table.
+select id from lake.runs where table_name = %(table)s and state = 'loaded' order by id
+
+-- name: supersede_runs
+-- Runs whose rows are gone, and the object versions that they loaded.
+with gone as (update lake.runs set state = 'superseded' where id = any(%(runs)s) and state = 'loaded' returning id)
+update lake.objects set state = 'superseded', changed_at = now()
+where state = 'loaded' and run_id in (select id from gone)
+
+-- name: supersede_versions
+-- Older loaded versions of a key make place for the one that is loaded now.
+update lake.objects set state = 'superseded', changed_at = now()
+where bucket = %(bucket)s and key = %(key)s and version <> %(version)s and state = 'loaded'
+
+-- name: finish_run
+-- The end of a run, with everything that it has to say.
+update lake.runs set state = %(state)s, rows = %(rows)s, rejects = %(rejects)s, seconds = %(seconds)s,
+       error = %(error)s, hint = %(hint)s, exit_code = %(exit_code)s, retryable = %(retryable)s,
+       transform = %(transform)s, source = coalesce(%(source)s, source), notes = %(notes)s, changes = %(changes)s, timings = %(timings)s,
+       replaced = %(replaced)s
+where id = %(run)s
+
+-- name: decide_object
+-- The state of an object version, and the run that decided it.
+update lake.objects set state = %(state)s, run_id = %(run)s, changed_at = now()
+where bucket = %(bucket)s and key = %(key)s and version = %(version)s
+
+-- name: fail_object
+-- A failed run leaves a loaded version alone.
+update lake.objects set state = 'failed', run_id = %(run)s, changed_at = now()
+where bucket = %(bucket)s and key = %(key)s and version = %(version)s and state in ('pending', 'failed')
+
+-- name: mended_records
+-- The mended records of an object version.
+select record, cells from lake.mended
+where bucket = %(bucket)s and key = %(key)s and version = %(version)s order by record
+
+-- name: mend_record
+-- A user's word for a broken record.
+insert into lake.mended (bucket, key, version, record, cells)
+values (%(bucket)s, %(key)s, %(version)s, %(record)s, %(cells)s)
+on conflict (bucket, key, version, record) do update set cells = excluded.cells, run_id = null
+
+-- name: adopt_mended
+-- The first run that loads mended records owns them.
+update lake.mended set run_id = %(run)s
+where bucket = %(bucket)s and key = %(key)s and version = %(version)s and run_id is null
+
+-- name: forget_mended
+-- An undone run takes its mended records along.
+delete from lake.mended where run_id = %(run)s
+
+-- name: get_run
+-- One run.
+select id, kind, bucket, key, version, dataset, table_name, state, rows, rejects, started_at,
+       coalesce(seconds, extract(epoch from clock_timestamp() - started_at)) as seconds, error, hint, exit_code,
+       transform, source, notes, changes, replaced
+from lake.runs where id = %(run)s
+
+-- name: get_run_counts
+-- The counts of one run.
+select rows, rejects from lake.runs where id = %(run)s
+
+-- name: list_runs
+-- Runs, newest first.
+select id, kind, bucket, key, version, dataset, table_name, state, rows, rejects, started_at,
+       case when state = 'running' then extract(epoch from clock_timestamp() - started_at) else seconds end as seconds,
+       error, hint, exit_code, transform, source, notes, changes, replaced
+from lake.runs where (%(dataset)s::text is null or dataset = %(dataset)s) and (%(key)s::text is null or key = %(key)s)
+order by id desc limit %(limit)s
+
+-- name: list_objects
+-- Object versions with the counts of the run that decided them, newest first.
+select o.key, o.version, o.ordinal, o.dataset, o.state, r.rows, r.rejects, o.size, o.media_type, o.run_id, o.landed_at
+from lake.objects o left join lake.runs r on r.id = o.run_id
+where o.bucket = %(bucket)s and (%(dataset)s::text is null or o.dataset = %(dataset)s)
+  and (%(key)s::text is null or o.key = %(key)s)
+order by o.landed_at desc, o.key, o.ordinal desc limit %(limit)s
+
+-- name: object_states
+-- Every object version's state, for comparing the raw zone with the ledger.
+select key, version, state, digest from lake.objects where bucket = %(bucket)s
+
+-- name: object_state
+-- One object version's state; the version as stored.
+select state, digest, run_id from lake.objects where bucket = %(bucket)s and key = %(key)s and version = %(version)s
+
+-- name: list_rejects
+-- Open rejects with the run that made them, oldest first; those of superseded and undone runs are history.
+select j.id, j.run_id, r.dataset, r.bucket, r.key, r.version, j.record, j.line, j.column_name, j.value, j.reason, j.text,
+       r.source
+from lake.rejects j join lake.runs r on r.id = j.run_id
+where (%(dataset)s::text is null or r.dataset = %(dataset)s) and (%(ids)s::bigint[] is null or j.id = any(%(ids)s))
+  and (r.state = 'loaded' or (r.state = 'failed' and not exists (
+        select from lake.runs n where (n.bucket, n.key) = (r.bucket, r.key) and n.id > r.id and n.state <> 'running')))
+order by j.id limit %(limit)s
+
+-- name: objects_with_rejects
+-- The object versions that open rejects are of, in the order of their runs.
+select distinct r.bucket, r.key, r.version, r.dataset, r.id, count(*) over (partition by r.id)
+from lake.rejects j join lake.runs r on r.id = j.run_id
+where (%(dataset)s::text is null or r.dataset = %(dataset)s)
+  and (r.state = 'loaded' or (r.state = 'failed' and not exists (
+        select from lake.runs n where (n.bucket, n.key) = (r.bucket, r.key) and n.id > r.id and n.state <> 'running')))
+order by r.id
+
+-- name: list_tables
+-- The tables that datasets were loaded into.
+select r.table_name, min(r.dataset) as dataset, count(distinct r.key) filter (where r.state = 'loaded') as objects,
+       max(r.started_at) filter (where r.state = 'loaded') as updated,
+       pg_total_relation_size(to_regclass(quote_ident('public') || '.' || quote_ident(r.table_name))) as size
+from lake.runs r where to_regclass(quote_ident('public') || '.' || quote_ident(r.table_name)) is not null
+group by r.table_name order by updated desc nulls last, r.table_name
+
+-- name: table_columns
+-- The columns of a table, with their labels; the lineage column is left out.
+select a.attname, format_type(a.atttypid, a.atttypmod), coalesce(c.label, ''), coalesce(c.only_nulls, false)
+from pg_attribute a
+left join lake.columns c on c.table_name = %(table)s and c.column_name = a.attname
+where a.attrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%(table)s))
+  and a.attnum > 0 and not a.attisdropped and a.attname <> %(lineage)s
+order by a.attnum
+
+-- name: remember_column
+-- What a load learned of a column.
+insert into lake.columns (table_name, column_name, position, label, only_nulls, first_run)
+values (%(table)s, %(column)s, %(position)s, %(label)s, %(only_nulls)s, %(run)s)
+on conflict (table_name, column_name) do update
+set only_nulls = lake.columns.only_nulls and excluded.only_nulls
+
+-- name: replay_of_table
+-- The runs whose rows make up a table, in their order, for building it again.
+select id, bucket, key, version from lake.runs where table_name = %(table)s and state = 'loaded' order by id
+
+-- name: recount_run
+-- A run whose rows were written again.
+update lake.runs set rows = %(rows)s where id = %(run)s
+
+-- name: names_for_completion
+-- Tables and columns that a query may name.
+select n.nspname, c.relname, array_agg(a.attname order by a.attnum)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where c.relkind in ('r', 'v', 'm', 'p') and n.nspname in ('public', 'lake') group by 1, 2 order by 1 desc, 2
+
+-- name: share_table
+-- Many loads at a time may add rows to a table whose shape stays.
+select pg_advisory_xact_lock_shared(hashtextextended(%(table)s, 2))
+
+-- name: rejects_of_run
+-- The first rejects of a run.
+select line, reason from lake.rejects where run_id = %(run)s order by id limit %(limit)s

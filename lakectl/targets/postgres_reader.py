@@ -1,0 +1,155 @@
+"""Reading the warehouse for ``query``: read-only unless told, streamed, errors with the place in the SQL marked."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from etl_container.errors import LakectlError, UsageError
+from etl_container.warehouse import connect, translate
+from lakectl import sqltext
+from lakectl.targets.base import QueryColumn, Rows
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+PAGE = 5000
+"""Rows fetched from the server at a time."""
+
+_STREAMS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
+"""What a server-side cursor may be declared for; everything else answers at once."""
+
+
+class PostgresResult:
+    """The result of one statement; see :class:`lakectl.targets.base.QueryResult`."""
+
+    def __init__(self, connection: Connection, cursor: Cursor, first: Sequence[Sequence[Any]], sql: str) -> None:
+        self._connection = connection
+        self._cursor = cursor
+        self._first = first
+        self._sql = sql
+        self.columns = tuple(
+            QueryColumn(column.name, _TYPES.get(column.type_code, "text")) for column in cursor.description or ()
+        )
+        self.status = cursor.statusmessage or ""
+
+    def rows(self) -> Rows:
+        yield from self._first
+        if self._cursor.name is None:
+            return
+        while True:
+            with told(self._sql):
+                page = self._cursor.fetchmany(PAGE)
+            if not page:
+                return
+            yield from page
+
+    def __enter__(self) -> PostgresResult:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Commit what a statement wrote; an error or an interrupt rolls it back."""
+        try:
+            if exc[0] is None and not self._connection.closed:
+                with told(self._sql):
+                    self._connection.commit()
+        finally:
+            self._connection.close()
+
+
+def run(dsn: str, sql: str, parameters: Mapping[str, str], *, write: bool, limit: int | None = None) -> PostgresResult:
+    """Run one statement on a connection of its own, closed with the result.
+
+    Raises:
+        UsageError: PostgreSQL refuses the statement; the message marks the place.
+        WarehouseUnavailableError: no connection.
+    """
+    bound = sqltext.bind(sql, parameters.keys())
+    connection = connect(dsn, application="lakectl query")
+    try:
+        with told(bound):
+            connection.set_session(readonly=not write, autocommit=False)
+            streamed = _STREAMS.match(sql) is not None and not write
+            cursor = connection.cursor(name="query") if streamed else connection.cursor()
+            cursor.execute(bound, dict(parameters) or None)
+            first: list[tuple[Any, ...]] = []
+            if streamed:
+                cursor.itersize = PAGE
+                first = cursor.fetchmany(min(PAGE, limit or PAGE))
+            elif cursor.description is not None:
+                first = cursor.fetchall()
+        return PostgresResult(connection, cursor, first, bound)
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextlib.contextmanager
+def told(sql: str) -> Iterator[None]:
+    """A statement's error as the user's, with the line of the SQL and a caret under the place."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        ours = translate(error)
+        if error.pgcode == "25006":
+            raise UsageError(
+                f"the query would write: {error.diag.message_primary}", hint="add --write if that is what you want"
+            ) from error
+        if ours is not None and error.pgcode != "42501":
+            raise ours from error
+        if error.pgcode is None:
+            raise
+        raise _wrong(error, sql) from error
+
+
+def _wrong(error: psycopg2.Error, sql: str) -> LakectlError:
+    said = [error.diag.message_primary or str(error).strip()]
+    if error.diag.message_detail:
+        said.append(error.diag.message_detail)
+    position = error.diag.statement_position
+    if position is not None:
+        offset = int(position) - 1
+        prefix = re.match(r"DECLARE .*? FOR ", error.diag.internal_query or "", re.DOTALL)
+        offset -= len(prefix[0]) if prefix else _declared(error)
+        if 0 <= offset <= len(sql):
+            start = sql.rfind("\n", 0, offset) + 1
+            end = sql.find("\n", offset)
+            line = sql[start : end if end >= 0 else len(sql)]
+            said.append(f"{line}\n{' ' * (offset - start)}^")
+    return UsageError("\n".join(said), hint=error.diag.message_hint)
+
+
+def _declared(error: psycopg2.Error) -> int:
+    """The length of what the driver puts before the statement to make a cursor of it."""
+    name = getattr(error.cursor, "name", None)
+    return 0 if name is None else len(f'DECLARE "{name}" CURSOR WITHOUT HOLD FOR ')
+
+
+_TYPES: Mapping[int, str] = {
+    16: "boolean",
+    17: "bytea",
+    20: "bigint",
+    21: "smallint",
+    23: "integer",
+    25: "text",
+    26: "oid",
+    114: "json",
+    700: "real",
+    701: "double precision",
+    1042: "character",
+    1043: "character varying",
+    1082: "date",
+    1083: "time without time zone",
+    1114: "timestamp without time zone",
+    1184: "timestamp with time zone",
+    1186: "interval",
+    1700: "numeric",
+    2950: "uuid",
+    3802: "jsonb",
+}
+"""Names of PostgreSQL's built-in types by OID, https://github.com/postgres/postgres/blob/REL_17_STABLE/src/include/catalog/pg_type.dat."""
