@@ -1,0 +1,21 @@
+"""An AWS account on this machine: ministack, with the gaps closed that a lake meets; ``hypercorn emulator:app``.
+
+Each module mends one room of ministack, by replacing functions of the pinned version (``ground.EMULATOR``):
+
+    databases   a cluster in a template is a real PostgreSQL with TLS, whose IAM users log in with tokens
+    secrets     what templates say of secrets holds
+    tasks       Fargate: role credentials, limits, read-only root, images from the account's own registry, state events
+    access      what the policy evaluator is asked about: RunTask, PassRole, the Data API's secret, log groups
+    stacks      a full bucket cannot be deleted, boundaries stay on roles, and types that are only recorded
+
+What it does not do as AWS does is in README.md, next door.
+"""
+
+from ministack.app import app
+
+from emulator import access, databases, secrets, stacks, tasks
+
+for room in (databases, secrets, tasks, access, stacks):
+    room.mend()
+
+__all__ = ["app"]
