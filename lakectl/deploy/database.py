@@ -1,0 +1,120 @@
+"""The database's users, rights and ledger, set up over the Data API as the master user. Safe to do again.
+
+Two users besides the master, whose password is used here and nowhere else: ``lake_etl`` owns the tables and logs in
+with IAM tokens, ``lake_reader`` reads them for ``lakectl query``. The reader's password comes from its secret and is
+sent as the SCRAM verifier that PostgreSQL stores: no statement and no log holds it.
+"""
+
+# ruff: noqa: S608  every name in a statement is a constant of this file, every value a quoted literal
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator
+
+from etl_container import sql as ledger_sql
+from lakectl import sqltext
+from lakectl.aws.rds_data import DataApi, SqlError, literal
+
+ETL = "lake_etl"
+READER = "lake_reader"
+
+
+def set_up(master: DataApi, reader_password: str) -> Iterator[str]:
+    """Bring the database to what the container and ``query`` expect; yields what is being done.
+
+    Raises:
+        SqlError: PostgreSQL refuses a statement.
+        WarehouseUnavailableError: the database does not wake up.
+    """
+    yield "users and rights"
+    _role(master, ETL)
+    _role(master, READER)
+    master.execute(f"alter role {READER} login password {literal(scram_verifier(reader_password))}")
+    master.execute(f"alter role {READER} set default_transaction_read_only = on")
+    if master.execute("select 1 from pg_roles where rolname = 'rds_iam'").rows:
+        master.execute(f"grant rds_iam to {ETL}")
+    master.execute(f"grant {ETL} to current_user")
+    database = str(master.execute("select quote_ident(current_database())").rows[0][0])
+    master.execute(f"grant connect, create, temporary on database {database} to {ETL}")
+    master.execute(f"grant connect on database {database} to {READER}")
+    master.execute(f"grant usage, create on schema public to {ETL}")
+    yield "the ledger"
+    with master.transaction() as number:
+        master.execute(f"set local role {ETL}", transaction=number)
+        for statement in sqltext.statements(ledger_sql.text("schema.sql")):
+            master.execute(statement, transaction=number)
+        newest = int(master.execute(ledger_sql.query("newest_migration"), transaction=number).rows[0][0])
+        for version, text in ledger_sql.migrations():
+            if version <= newest:
+                continue
+            for statement in sqltext.statements(text):
+                master.execute(statement, transaction=number)
+            master.execute(f"insert into lake.migrations (number) values ({version})", transaction=number)
+    yield "rights of the reader"
+    with master.transaction() as number:
+        master.execute(f"set local role {ETL}", transaction=number)
+        for schema in ("lake", "public"):
+            if schema == "lake":
+                master.execute(f"grant usage on schema {schema} to {READER}", transaction=number)
+            master.execute(
+                f"alter default privileges in schema {schema} grant select on tables to {READER}", transaction=number
+            )
+    master.execute(f"grant usage on schema public to {READER}")
+    with master.transaction() as number:
+        master.execute(f"set local role {ETL}", transaction=number)
+        master.execute(f"grant select on all tables in schema lake to {READER}", transaction=number)
+        owned = master.execute(
+            f"select quote_ident(tablename) from pg_tables where schemaname = 'public' and tableowner = '{ETL}'",
+            transaction=number,
+        ).rows
+        for (table,) in owned:
+            master.execute(f"grant select on public.{table} to {READER}", transaction=number)
+
+
+def _role(master: DataApi, name: str) -> None:
+    if master.execute(f"select 1 from pg_roles where rolname = '{name}'").rows:
+        return
+    try:
+        master.execute(f"create role {name} login")
+    except SqlError as error:
+        if error.state != "42710":
+            raise
+
+
+def scram_verifier(password: str, *, salt: bytes | None = None, iterations: int = 4096) -> str:
+    """What PostgreSQL keeps of a password (SCRAM-SHA-256); it takes the verifier in place of the password.
+
+    Source: RFC 5803, and https://www.postgresql.org/docs/17/catalog-pg-authid.html
+    """
+    salt = salt or os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    stored = hashlib.sha256(client).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+
+    def text(value: bytes) -> str:
+        return base64.b64encode(value).decode()
+
+    return f"SCRAM-SHA-256${iterations}:{text(salt)}${text(stored)}:{text(server)}"
+
+
+def sweep(master: DataApi, dataset: str, table: str) -> None:
+    """Take every trace of a dataset out of the database: its table and what the ledger knows of it. Canaries only."""
+    with master.transaction() as number:
+        for statement in (
+            f"drop table if exists public.{_quoted(table)}",
+            f"delete from lake.mended m using lake.objects o where o.dataset = {literal(dataset)}"
+            " and (m.bucket, m.key, m.version) = (o.bucket, o.key, o.version)",
+            f"delete from lake.runs where dataset = {literal(dataset)}",
+            f"delete from lake.objects where dataset = {literal(dataset)}",
+            f"delete from lake.columns where table_name = {literal(table)}",
+        ):
+            master.execute(statement, transaction=number)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
