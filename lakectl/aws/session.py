@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _ATTEMPTS = 6
 """Of one call, throttling and broken connections included (botocore's standard mode, exponential with jitter)."""
 
+_OPTIONAL = frozenset({"service-quotas", "resourcegroupstaggingapi"})
+"""Services that are only asked for advice; one more attempt is enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -133,22 +136,21 @@ def connect(
     with translated(login, "credentials"):
         if session.region_name is None:
             raise ConfigError("no AWS region is set", hint="--region eu-central-1, or region in [stage.NAME]")
-        config = _config()
-        caller = session.client("sts", config=config).get_caller_identity()
+        caller = session.client("sts", config=_config("sts")).get_caller_identity()
     identity = Identity(caller["Account"], caller["Arn"], session.region_name)
     if expected_account is not None and identity.account != expected_account:
         raise PermissionDeniedError(
             f"these credentials are of account {identity.account}, and the stage may only touch {expected_account}",
             hint="name the profile of the right account: --profile NAME, or profile in [stage.NAME]",
         )
-    return Aws(identity, lambda service: session.client(service, config=config), login)
+    return Aws(identity, lambda service: session.client(service, config=_config(service)), login)
 
 
-def _config() -> Config:
+def _config(service: str) -> Config:
     from botocore.config import Config
 
     return Config(
-        retries={"mode": "standard", "max_attempts": _ATTEMPTS},
+        retries={"mode": "standard", "max_attempts": 2 if service in _OPTIONAL else _ATTEMPTS},
         connect_timeout=10,
         read_timeout=70,
         max_pool_connections=16,

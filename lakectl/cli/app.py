@@ -33,6 +33,13 @@ COMMANDS = {
     "status": "look:status",
     "doctor": "project:doctor",
     "config": "project:config_app",
+    "deploy": "deploy:deploy",
+    "rollback": "deploy:rollback",
+    "destroy": "deploy:destroy",
+    "logs": "operate:logs",
+    "retry": "operate:retry",
+    "cost": "operate:cost",
+    "iam": "operate:iam_app",
 }
 """Name → module and function, in the order in which help lists them."""
 

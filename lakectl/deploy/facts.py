@@ -1,4 +1,4 @@
-"""What is wanted, from the checkout; what is there, from the account. Only reading: ``deploy --plan`` stops after it."""
+"""What is wanted, from the checkout; what is there, from the account. Reading only: ``deploy --plan`` ends here."""
 
 from __future__ import annotations
 
