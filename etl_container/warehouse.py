@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -41,6 +43,11 @@ COPY_CHUNK = 4 << 20
 """Encoded bytes handed to the server at a time; larger batches are cut. Bounds memory together with the queue."""
 
 _QUEUE_CHUNKS = 4
+
+_REFUSED = re.compile(r"FATAL:.*(authentication failed|no pg_hba\.conf entry|does not exist|permission denied)")
+_WAKE_PAUSE = 2.0
+_HBA_PATIENCE = 30.0
+"""Seconds; see :func:`awaken`."""
 
 _LIVE_TYPES: Mapping[str, PgType] = {
     **{str(kind): kind for kind in PgType},
@@ -104,9 +111,45 @@ def translate(error: psycopg2.Error) -> LakectlError | None:  # noqa: PLR0911  a
     if code in (errorcodes.TOO_MANY_COLUMNS, errorcodes.PROGRAM_LIMIT_EXCEEDED):
         return DataError(f"the table cannot hold this: {text}", hint="PostgreSQL tables have at most 1,600 columns")
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    if lost and not code and _REFUSED.search(text):  # a refused login has no SQLSTATE in the driver
+        return PermissionDeniedError(f"the warehouse refused: {text}")
     if code.startswith(("08", "57P")) or (lost and not code):
         return WarehouseUnavailableError(f"the warehouse cannot be reached: {text}", hint="lakectl doctor")
     return None
+
+
+def awaken(
+    dsn: Callable[[], str],
+    *,
+    patience: float = 120.0,
+    on_wait: Callable[[str], None] = lambda _text: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Session:
+    """A session on a warehouse that may be asleep: Aurora resumes from zero capacity in 15 s, after a day in 30 s.
+
+    Args:
+        dsn: makes a connection string; called for every attempt, since a token grows old.
+        patience: seconds to wait in all.
+        on_wait: is told once that there is something to wait for.
+
+    Raises:
+        WarehouseUnavailableError: it did not wake in time.
+        PermissionDeniedError: it refuses the user. A waking cluster may answer "no pg_hba.conf entry" for a moment.
+    """
+    began, waited = clock(), False
+    while True:
+        try:
+            return Session(dsn)
+        except (WarehouseUnavailableError, PermissionDeniedError) as error:
+            passing = isinstance(error, WarehouseUnavailableError) or "no pg_hba.conf entry" in error.message
+            allowed = patience if isinstance(error, WarehouseUnavailableError) else min(patience, _HBA_PATIENCE)
+            if not passing or clock() - began + _WAKE_PAUSE > allowed:
+                raise
+        if not waited:
+            on_wait("waking the database")
+            waited = True
+        sleep(_WAKE_PAUSE)
 
 
 class Session:
@@ -115,16 +158,16 @@ class Session:
     A session serves one thread. Outside of :meth:`transaction` every statement commits by itself.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self.connection = connect(dsn)
+    def __init__(self, dsn: str | Callable[[], str]) -> None:
+        self._dsn: Callable[[], str] = dsn if callable(dsn) else lambda: dsn
+        self.connection = connect(self._dsn())
         with translated():
             self._migrate()
 
     def reconnect(self) -> None:
         """A new connection in place of one that is gone; raises WarehouseUnavailableError."""
         self.connection.close()
-        self.connection = connect(self._dsn)
+        self.connection = connect(self._dsn())
 
     def __enter__(self) -> Session:
         return self
@@ -135,6 +178,11 @@ class Session:
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back by the server."""
         self.connection.close()
+
+    def cancel(self) -> None:
+        """Ask the server to stop what this connection is doing; may be called from another thread."""
+        with contextlib.suppress(psycopg2.Error):
+            self.connection.cancel()
 
     @property
     def broken(self) -> bool:

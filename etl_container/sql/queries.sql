@@ -88,12 +88,12 @@ update lake.objects set state = 'superseded', changed_at = now()
 where bucket = %(bucket)s and key = %(key)s and version <> %(version)s and state = 'loaded'
 
 -- name: finish_run
--- The end of a run, with everything that it has to say.
+-- The end of a run, with everything that it has to say. A run that is loaded stays so, whatever happens to its process.
 update lake.runs set state = %(state)s, rows = %(rows)s, rejects = %(rejects)s, seconds = %(seconds)s,
        error = %(error)s, hint = %(hint)s, exit_code = %(exit_code)s, retryable = %(retryable)s,
        transform = %(transform)s, source = coalesce(%(source)s, source), notes = %(notes)s, changes = %(changes)s, timings = %(timings)s,
        replaced = %(replaced)s
-where id = %(run)s
+where id = %(run)s and state in ('running', 'failed')
 
 -- name: decide_object
 -- The state of an object version, and the run that decided it.
@@ -225,3 +225,11 @@ select pg_advisory_xact_lock_shared(hashtextextended(%(table)s, 2))
 -- name: rejects_of_run
 -- The first rejects of a run.
 select line, reason from lake.rejects where run_id = %(run)s order by id limit %(limit)s
+
+-- name: dead_runs
+-- Runs whose connection is gone without an end; as bury_dead_runs finds them, but only looked at.
+select id from lake.runs
+where state = 'running'
+  and not exists (select from pg_locks
+                  where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+                    and classid = %(space)s and objid = mod(lake.runs.id, 2147483648) and objsubid = 2 and granted)
