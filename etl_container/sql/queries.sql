@@ -233,3 +233,8 @@ where state = 'running'
   and not exists (select from pg_locks
                   where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
                     and classid = %(space)s and objid = mod(lake.runs.id, 2147483648) and objsubid = 2 and granted)
+
+-- name: runs_of_versions
+-- The runs of some object versions, in their order.
+select id, version, state, exit_code from lake.runs
+where bucket = %(bucket)s and version = any(%(versions)s::text[]) order by id

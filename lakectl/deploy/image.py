@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -92,15 +91,11 @@ def find_engine(wanted: str | None = None, *, run: Run = _run) -> Engine | None:
 
 
 def files() -> dict[str, bytes]:
-    """The build context: the installed ``etl_container`` package, with its Dockerfile at the top."""
-    found: dict[str, bytes] = {}
-    with resources.as_file(resources.files("etl_container")) as folder:
-        for path in sorted(folder.rglob("*")):
-            inner = path.relative_to(folder)
-            if not path.is_file() or "__pycache__" in inner.parts or path.suffix == ".pyc":
-                continue
-            top = inner.as_posix() in ("Dockerfile", ".dockerignore")
-            found[inner.name if top else f"etl_container/{inner.as_posix()}"] = path.read_bytes()
+    """The build context: the installed ``etl_container`` package and its requirements, with the Dockerfile at the top."""
+    from etl_container import context as package
+
+    found = dict(package.files())
+    found["Dockerfile"] = found["etl_container/Dockerfile"]
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakectl.config import LOCAL, Lake
-from lakectl.errors import NotDeployedError
 
 if TYPE_CHECKING:
     from lakectl.targets.base import Target
@@ -14,14 +13,12 @@ if TYPE_CHECKING:
 def open_target(lake: Lake) -> Target:
     """The target of the lake's stage; close it.
 
-    Raises:
-        NotDeployedError: the stage is not there.
+    A stage in an account says with its first question whether it is there (NotDeployedError).
     """
     if lake.stage != LOCAL:
-        raise NotDeployedError(
-            f"stage '{lake.stage}' is not deployed; this version runs the local stage",
-            hint="leave --stage out, or say --stage local (LAKE_STAGE and .lake/stage count too: lakectl config show)",
-        )
+        from lakectl.targets.aws import AwsTarget
+
+        return AwsTarget(lake)
     from lakectl.targets.local import LocalTarget
 
     return LocalTarget(lake)
