@@ -371,7 +371,10 @@ class _Crc32:
 
 
 def _digest(head: dict[str, Any]) -> str | None:
-    """The content's SHA-256 in hex, where the bucket keeps that of the whole object."""
+    """The content's SHA-256 in hex: as the bucket keeps it of the whole object, or as ``lakectl upload`` says."""
+    said = str(head.get("Metadata", {}).get("sha256", ""))
+    if re.fullmatch("[0-9a-f]{64}", said):
+        return said
     sha = head.get("ChecksumSHA256")
     if not sha or head.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
         return None

