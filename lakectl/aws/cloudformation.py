@@ -13,9 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lakectl.aws.refusals import RefusedError, says_no_such_stack, says_not_terminable, says_nothing_to_change
+from lakectl.aws.refusals import (
+    RefusedError,
+    says_no_such_stack,
+    says_not_terminable,
+    says_nothing_to_change,
+    says_validation_failed,
+)
 from lakectl.aws.session import Aws
-from lakectl.errors import BusyError, DeadlineError, InfrastructureError, NotFoundError
+from lakectl.errors import BusyError, DeadlineError, InfrastructureError, NotFoundError, PermissionDeniedError
 
 BODY_LIMIT = 51_200
 """Bytes of a template in a call; a larger one travels through S3.
@@ -214,8 +220,6 @@ class Stacks:
         """
         import json
 
-        from lakectl.errors import PermissionDeniedError
-
         try:
             answer = self._call("describe_type", Type="RESOURCE", TypeName=resource_type)
         except (RefusedError, PermissionDeniedError):
@@ -316,7 +320,7 @@ class Stacks:
         """What early validation found; it is in the events of the change set alone."""
         try:
             answer = self._call("describe_events", ChangeSetName=change_set, StackName=name)
-        except InfrastructureError:
+        except (InfrastructureError, PermissionDeniedError):
             return None
         said = [
             f"{event.get('LogicalResourceId', name)}: {event['ValidationStatusReason']}"
@@ -412,7 +416,7 @@ class Stacks:
         return found
 
     def failures(self, stack_id: str) -> list[StackEvent]:
-        """The failures of the newest operation, the first (the cause) first."""
+        """The failures of the newest operation, the first (the cause) first; what validation found goes before all."""
         found: list[StackEvent] = []
         for event in self._events_after(stack_id, None):
             if event.type == "AWS::CloudFormation::Stack" and event.status in (
@@ -422,12 +426,38 @@ class Stacks:
                 "REVIEW_IN_PROGRESS",
             ):
                 break
-            if event.failed and event.type != "AWS::CloudFormation::Stack":
+            if event.failed and (event.type != "AWS::CloudFormation::Stack" or says_validation_failed(event.reason)):
                 found.append(event)
-        return found[::-1]
+        found.reverse()
+        if found and found[0].type == "AWS::CloudFormation::Stack":
+            return [*self._invalid(stack_id), *found]
+        return found
+
+    def _invalid(self, stack_id: str) -> list[StackEvent]:
+        """What validation found wrong with the resources; it is in the events of the operation alone."""
+        try:
+            answer = self._call("describe_events", StackName=stack_id)
+        except (InfrastructureError, PermissionDeniedError):
+            return []
+        return [
+            StackEvent(
+                item.get("EventId", ""),
+                item["Timestamp"],
+                item.get("LogicalResourceId", ""),
+                item.get("ResourceType", ""),
+                "VALIDATION_FAILED",
+                f"{item['ValidationStatusReason']}{_at(item.get('ValidationPath'))}",
+            )
+            for item in answer.get("OperationEvents", ())
+            if item.get("ValidationStatus") == "FAILED" and item.get("ValidationStatusReason")
+        ]
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._aws.call("cloudformation", operation, **arguments)
+
+
+def _at(path: str | None) -> str:
+    return f" (at {path})" if path else ""
 
 
 def _change(facts: Mapping[str, Any]) -> ResourceChange:

@@ -193,6 +193,11 @@ def says_nothing_to_change(reason: str) -> bool:
     return bool(re.search(r"didn't contain changes|no updates are to be performed|no changes", reason, re.IGNORECASE))
 
 
+def says_validation_failed(reason: str | None) -> bool:
+    """A stack's event that only points to others: ``Validation failed with 1 error(s). Call DescribeEvents …``."""
+    return bool(re.search(r"validation fail", reason or "", re.IGNORECASE))
+
+
 def says_not_terminable(refusal: RefusedError) -> bool:
     """``ValidationError: Stack [X] cannot be deleted while TerminationProtection is enabled``."""
     return refusal.code == "ValidationError" and "TerminationProtection" in refusal.said

@@ -1,8 +1,10 @@
 """The database's users, rights and ledger, set up over the Data API as the master user. Safe to do again.
 
-Two users besides the master, whose password is used here and nowhere else: ``lake_etl`` owns the tables and logs in
-with IAM tokens, ``lake_reader`` reads them for ``lakectl query``. The reader's password comes from its secret and is
-sent as the SCRAM verifier that PostgreSQL stores: no statement and no log holds it.
+Three roles besides the master, whose password is used for set-up, ``query --write`` and mended rejects alone:
+``lake_owner`` owns ledger and tables and cannot log in, ``lake_etl`` logs in with IAM tokens and is the owner from then
+on, ``lake_reader`` reads for ``lakectl query``. Who is a member of ``rds_iam``, even through another role, cannot log in
+with a password any more; so the master is made a member of ``lake_owner``, never of ``lake_etl``. The reader's password
+comes from its secret and is sent as the SCRAM verifier that PostgreSQL stores: no statement and no log holds it.
 """
 
 # ruff: noqa: S608  every name in a statement is a constant of this file, every value a quoted literal
@@ -19,6 +21,7 @@ from etl_container import sql as ledger_sql
 from lakectl import sqltext
 from lakectl.aws.rds_data import DataApi, SqlError, literal
 
+OWNER = "lake_owner"
 ETL = "lake_etl"
 READER = "lake_reader"
 
@@ -31,20 +34,23 @@ def set_up(master: DataApi, reader_password: str) -> Iterator[str]:
         WarehouseUnavailableError: the database does not wake up.
     """
     yield "users and rights"
-    _role(master, ETL)
-    _role(master, READER)
+    _role(master, OWNER, "nologin")
+    _role(master, ETL, "login")
+    _role(master, READER, "login")
     master.execute(f"alter role {READER} login password {literal(scram_verifier(reader_password))}")
     master.execute(f"alter role {READER} set default_transaction_read_only = on")
     if master.execute("select 1 from pg_roles where rolname = 'rds_iam'").rows:
         master.execute(f"grant rds_iam to {ETL}")
-    master.execute(f"grant {ETL} to current_user")
+    master.execute(f"grant {OWNER} to {ETL}")
+    master.execute(f"grant {OWNER} to current_user")
     database = str(master.execute("select quote_ident(current_database())").rows[0][0])
-    master.execute(f"grant connect, create, temporary on database {database} to {ETL}")
-    master.execute(f"grant connect on database {database} to {READER}")
-    master.execute(f"grant usage, create on schema public to {ETL}")
+    master.execute(f"alter role {ETL} in database {database} set role = {OWNER}")
+    master.execute(f"grant connect, create, temporary on database {database} to {OWNER}")
+    master.execute(f"grant connect on database {database} to {ETL}, {READER}")
+    master.execute(f"grant usage, create on schema public to {OWNER}")
     yield "the ledger"
     with master.transaction() as number:
-        master.execute(f"set local role {ETL}", transaction=number)
+        master.execute(f"set local role {OWNER}", transaction=number)
         for statement in sqltext.statements(ledger_sql.text("schema.sql")):
             master.execute(statement, transaction=number)
         newest = int(master.execute(ledger_sql.query("newest_migration"), transaction=number).rows[0][0])
@@ -56,7 +62,7 @@ def set_up(master: DataApi, reader_password: str) -> Iterator[str]:
             master.execute(f"insert into lake.migrations (number) values ({version})", transaction=number)
     yield "rights of the reader"
     with master.transaction() as number:
-        master.execute(f"set local role {ETL}", transaction=number)
+        master.execute(f"set local role {OWNER}", transaction=number)
         for schema in ("lake", "public"):
             if schema == "lake":
                 master.execute(f"grant usage on schema {schema} to {READER}", transaction=number)
@@ -65,21 +71,21 @@ def set_up(master: DataApi, reader_password: str) -> Iterator[str]:
             )
     master.execute(f"grant usage on schema public to {READER}")
     with master.transaction() as number:
-        master.execute(f"set local role {ETL}", transaction=number)
+        master.execute(f"set local role {OWNER}", transaction=number)
         master.execute(f"grant select on all tables in schema lake to {READER}", transaction=number)
         owned = master.execute(
-            f"select quote_ident(tablename) from pg_tables where schemaname = 'public' and tableowner = '{ETL}'",
+            f"select quote_ident(tablename) from pg_tables where schemaname = 'public' and tableowner = '{OWNER}'",
             transaction=number,
         ).rows
         for (table,) in owned:
             master.execute(f"grant select on public.{table} to {READER}", transaction=number)
 
 
-def _role(master: DataApi, name: str) -> None:
+def _role(master: DataApi, name: str, login: str) -> None:
     if master.execute(f"select 1 from pg_roles where rolname = '{name}'").rows:
         return
     try:
-        master.execute(f"create role {name} login")
+        master.execute(f"create role {name} {login}")
     except SqlError as error:
         if error.state != "42710":
             raise

@@ -108,9 +108,9 @@ def gather(stage: Stage, wanted: Wanted) -> Facts:
     pipeline = _stack(stacks, wanted.pipeline_stack)
     artifacts = Bucket(aws, wanted.artifact_bucket)
     orphans = set()
-    if bootstrap.status in (None, "REVIEW_IN_PROGRESS") and artifacts.exists():
+    if bootstrap.template is None and artifacts.exists():
         orphans.add(wanted.artifact_bucket)
-    if pipeline.status in (None, "REVIEW_IN_PROGRESS") and Bucket(aws, wanted.raw_bucket).exists():
+    if pipeline.template is None and Bucket(aws, wanted.raw_bucket).exists():
         orphans.add(wanted.raw_bucket)
     there = bootstrap.status is not None
     cluster = Databases(aws).find(stage.settings.names.database) if pipeline.status is not None else None

@@ -91,7 +91,7 @@ def find_engine(wanted: str | None = None, *, run: Run = _run) -> Engine | None:
 
 
 def files() -> dict[str, bytes]:
-    """The build context: the installed ``etl_container`` package and its requirements, with the Dockerfile at the top."""
+    """The build context: the installed ``etl_container`` package, its requirements, and the Dockerfile at the top."""
     from etl_container import context as package
 
     found = dict(package.files())

@@ -314,7 +314,7 @@ class AwsTarget(LocalTarget):
         self, sql: str, parameters: dict[str, str], *, write: bool = False, limit: int | None = None
     ) -> QueryResult:
         if write:
-            return data_api.write(self._api("MasterSecretArn"), sql, parameters, role=database.ETL)
+            return data_api.write(self._api("MasterSecretArn"), sql, parameters, role=database.OWNER)
         return data_api.read(self._reader.api, sql, parameters, limit=limit)
 
     def tables(self) -> list[TableInfo]:
@@ -433,7 +433,7 @@ class AwsTarget(LocalTarget):
         concerned: dict[tuple[str, str], None] = {}
         writer = self._api("MasterSecretArn")
         with writer.transaction() as number:
-            writer.execute(f"set local role {database.ETL}", transaction=number)
+            writer.execute(f"set local role {database.OWNER}", transaction=number)
             for mended in mending.read_export(path):
                 found = self._reader.run("list_rejects", dataset=dataset, ids=[mended.reject], limit=1)
                 if not found:
