@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl_container.infer import shapes
-from etl_container.infer.shapes import LONGEST, NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
+from etl_container.infer.shapes import NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
 from etl_container.infer.types import Target, arrow_type
 from etl_container.infer.values import Misfit, canonical, number_pattern
 from etl_container.schema import PgType
@@ -97,9 +97,9 @@ def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str |
                 short = pc.min(pc.binary_length(texts)).as_py()
                 return None if short is not None and short < 4 else pc.cast(texts, pa.bool_())
             case PgType.DATE:
-                return _since_year_one(pc.cast(texts, pa.date32()), pa.int32(), 1)
+                return _since_year_one(pc.cast(texts, pa.date32()), np.int32, 1)
             case PgType.TIMESTAMP:
-                return _since_year_one(pc.cast(texts, pa.timestamp("us")), pa.int64(), _DAY)
+                return _since_year_one(pc.cast(texts, pa.timestamp("us")), np.int64, _DAY)
             case PgType.TIMESTAMPTZ:
                 return _zoned(texts, timezone)
             case PgType.TIME:
@@ -119,46 +119,49 @@ def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str |
 
 
 def odd_numbers(texts: pa.StringArray, *, fraction: bool) -> bool:
-    """Whether a value is written as Arrow takes a number and we do not: ``007``, ``+7``, ``0x1f``, ``-01.5``, endless."""
+    """Whether a value is written as Arrow takes a number and we do not: ``007``, ``+7``, ``0x1f``, ``-01.5``."""
     offsets, data = buffers(texts)
     if data.size == 0 or len(texts) == 0:
         return False
-    lengths = np.diff(offsets)
-    if lengths.max() > LONGEST:
-        return True
-    first = data[np.minimum(offsets[:-1], data.size - 1)]
+    starts = offsets[:-1]
+    lengths = offsets[1:] - starts
+    # mode="clip" because an empty last value starts where the data ends; it is also three times faster.
+    first = data.take(starts, mode="clip")
     rows = np.flatnonzero((first <= 48) & (lengths > 1))
     if rows.size == 0:
         return False
-    if texts.null_count:
-        rows = rows[to_mask(pc.is_valid(texts))[rows]]
-    start, length, lead = offsets[:-1][rows], lengths[rows], first[rows]
-    second = data[start + 1]
-    digit = (second >= 48) & (second <= 57)
-    odd = lead == 43
-    odd |= (lead == 48) & (digit if fraction else True)
+    start, length, lead = starts[rows], lengths[rows], first[rows]
+    second = data.take(start + 1, mode="clip")
     negative_zero = (lead == 45) & (second == 48) & (length > 2)
-    if negative_zero.any():
-        third = data[np.minimum(start + 2, data.size - 1)]
-        odd |= negative_zero & ((third >= 48) & (third <= 57) if fraction else True)
-    return bool(odd.any())
+    if fraction:
+        odd = (lead == 43) | ((lead == 48) & _is_digit(second))
+        if negative_zero.any():
+            odd |= negative_zero & _is_digit(data.take(start + 2, mode="clip"))
+    else:
+        odd = (lead == 43) | (lead == 48) | negative_zero
+    if not odd.any():
+        return False
+    # A null may cover a text that is not looked at (see nullified).
+    return not texts.null_count or bool((odd & to_mask(pc.is_valid(texts))[rows]).any())
+
+
+def _is_digit(chars: npt.NDArray[np.uint8]) -> Mask:
+    return (chars - np.uint8(48)) < 10
 
 
 def _double(texts: pa.StringArray, exact: bool) -> pa.Array | None:
     if odd_numbers(texts, fraction=True):
         return None
     numbers = pc.cast(texts, pa.float64())
-    bounds = pc.min_max(numbers).as_py()
-    low, high = bounds["min"], bounds["max"]
-    if low is None:
-        return numbers
-    if not (abs(low) < shapes.EXACT and abs(high) < shapes.EXACT):
-        # Infinite, or too large to be exact: look at those.
+    low, high = extremes(numbers, np.float64)
+    if not (low > -shapes.EXACT and high < shapes.EXACT):
+        # NaN (which is a null token here), infinite, or too large to be exact: look at those.
+        if pc.any(pc.is_nan(numbers)).as_py():
+            return None
         large = pc.filter(texts, pc.greater_equal(pc.abs(numbers), float(shapes.EXACT)))
         if _infinite_or_inexact(large, exact):
             return None
-    # min_max passes over NaN, which is a null token here.
-    return None if pc.any(pc.is_nan(numbers)).as_py() else numbers
+    return numbers
 
 
 def _infinite_or_inexact(large: pa.StringArray, exact: bool) -> bool:
@@ -171,9 +174,15 @@ def _infinite_or_inexact(large: pa.StringArray, exact: bool) -> bool:
     return False
 
 
-def _since_year_one(array: pa.Array, ordinal: pa.DataType, unit: int) -> pa.Array | None:
-    first = pc.min(array.view(ordinal)).as_py()
-    return None if first is not None and first < _FIRST_DAY * unit else array
+def extremes(array: pa.Array, kind: type[np.generic]) -> tuple[Any, Any]:
+    """The least and the greatest value of a parsed array, 0 where it is null (as Arrow's parsers leave it); NaN if any."""
+    values = np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+    return (values.min(), values.max()) if values.size else (0, 0)
+
+
+def _since_year_one(array: pa.Array, kind: type[np.generic], unit: int) -> pa.Array | None:
+    values = np.frombuffer(array.buffers()[1], kind)[: len(array)]
+    return None if values.size and values.min() < _FIRST_DAY * unit else array
 
 
 def _zoned(texts: pa.StringArray, timezone: str | None) -> pa.Array | None:
@@ -188,9 +197,8 @@ def _zoned(texts: pa.StringArray, timezone: str | None) -> pa.Array | None:
 
 
 def _in_centuries(array: pa.Array) -> pa.Array | None:
-    bounds = pc.min_max(array.view(pa.int64())).as_py()
-    fits = bounds["min"] is None or (bounds["min"] >= _FIRST_DAY * _DAY and bounds["max"] < _LAST_MOMENT)
-    return array if fits else None
+    low, high = extremes(array, np.int64)
+    return array if low >= _FIRST_DAY * _DAY and high < _LAST_MOMENT else None
 
 
 _NIBBLES = np.full(256, 255, np.uint8)
@@ -292,22 +300,19 @@ def _one_by_one(
 
 # ---- observing -------------------------------------------------------------------------------------------------------
 
-_HEAD = 48
+_HEAD = 32
 """So many values are looked at one by one before whole columns are."""
 
 
-def observe(texts: pa.StringArray, known: State, guess: PgType | None, *, string: bool = False) -> State:
-    """The state of the column's values, joined to what is known of it.
-
-    ``guess`` is what the known state resolves to plainly, if it does: its fast parser is tried first.
-    """
+def observe(texts: pa.StringArray, known: State, *, string: bool = False) -> State:
+    """The state of the column's values, joined to what is known of it."""
     state = known
     if state.hopeless:
         return state
-    head = _states(texts.slice(0, _HEAD), string)
-    state |= head
-    if state.hopeless or len(texts) <= _HEAD:
-        return state
+    if not state.shapes:
+        state |= _states(texts.slice(0, _HEAD), string)
+        if state.hopeless or len(texts) <= _HEAD:
+            return state
     quick = _quick(texts, state, string)
     if quick is not None:
         return state | quick
@@ -354,7 +359,7 @@ def _quick(texts: pa.StringArray, state: State, string: bool) -> State | None:
     }.get(kind)
     if single is None:
         return None
-    if kind is Shape.STAMP:
+    if kind == Shape.STAMP:
         # Arrow takes a date for a timestamp; a date is another shape.
         short = pc.min(pc.binary_length(texts)).as_py()
         if short is not None and short <= 10:
@@ -363,7 +368,7 @@ def _quick(texts: pa.StringArray, state: State, string: bool) -> State | None:
     return None if parsed is None else State(kind)
 
 
-def _quick_number(texts: pa.StringArray, kind: Shape) -> State | None:
+def _quick_number(texts: pa.StringArray, kind: int) -> State | None:
     if kind == Shape.INT:
         integers = parse(texts, Target(PgType.BIGINT), exact=True)
         if integers is None:
@@ -382,32 +387,30 @@ def _quick_number(texts: pa.StringArray, kind: Shape) -> State | None:
 
 def _points(texts: pa.StringArray) -> State:
     """The state of plain numbers without exponents."""
-    point = pc.find_substring(texts, ".")
-    length = pc.binary_length(texts)
-    negative = pc.starts_with(texts, "-")
-    whole = pc.equal(point, -1)
-    before = pc.subtract(pc.if_else(whole, length, point), pc.cast(negative, pa.int32()))
-    digits = pc.max(before).as_py()
-    if digits is None:
+    if texts.null_count:
+        texts = texts.drop_null()
+    offsets, data = buffers(texts)
+    if len(texts) == 0:
         return NOTHING
-    after = pc.if_else(whole, 0, pc.subtract(pc.subtract(length, point), 1))
-    state = State(affixes=frozenset(("_",)), digits=max(digits, 1))
-    if digits >= 5:
-        state |= State(Shape.LONG)
-    if pc.any(whole).as_py():
-        state |= State(Shape.INT)
-    # 1.234 is a fraction, or thousands
-    three = pc.and_(pc.equal(after, 3), pc.and_(pc.less_equal(before, 3), pc.greater(before, 0)))
-    three = to_mask(pc.and_(three, pc.invert(whole)))
-    if three.any():
-        leads = pc.utf8_slice_codeunits(pc.utf8_ltrim(pc.filter(texts, pa.array(three)), characters="-"), 0, 1)
-        three[np.flatnonzero(three)] = to_mask(pc.not_equal(leads, "0"))
-    if three.any():
-        state |= State(Shape.POINT3)
-    other = to_mask(pc.invert(whole)) & ~three
-    if other.any():
-        state |= State(Shape.POINT, point_scale=pc.max(pc.filter(after, pa.array(other))).as_py())
-    return state
+    starts, ends = offsets[:-1], offsets[1:]
+    negative = (data.take(starts, mode="clip") == 45).astype(np.int32)
+    dots = (np.flatnonzero(data[offsets[0] : offsets[-1]] == 46) + offsets[0]).astype(np.int32)
+    rows = np.searchsorted(offsets, dots, side="right") - 1
+    digits = ends - starts - negative
+    digits[rows] = before = dots - starts[rows] - negative[rows]
+    most = max(int(digits.max()), 1)
+    found = (Shape.INT if rows.size < len(texts) else 0) | (Shape.LONG if most >= 5 else 0)
+    scale = 0
+    if rows.size:
+        after = ends[rows] - dots - 1
+        lead = data.take(starts[rows] + negative[rows], mode="clip")
+        three = (after == 3) & (before >= 1) & (before <= 3) & (lead != 48)
+        if three.any():
+            found |= Shape.POINT3
+        if not three.all():
+            found |= Shape.POINT
+            scale = int(after[~three].max())
+    return State(found, frozenset(("_",)), digits=most, point_scale=scale)
 
 
 def _scan(rest: pa.StringArray, state: State, string: bool) -> State:

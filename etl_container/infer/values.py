@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from etl_container.infer import shapes
-from etl_container.infer.shapes import LONGEST, SPACES, TOKENS, Reading, Shape
+from etl_container.infer.shapes import SPACES, TOKENS, Reading, Shape
 from etl_container.schema import PgType
 
 
@@ -91,8 +91,6 @@ def canonical(  # noqa: PLR0911 - one return per type
         return _json(stripped)
     if not stripped or stripped in TOKENS:
         return None
-    if len(stripped) > LONGEST and not strict:
-        return not_a(wanted)
     match wanted:
         case PgType.BIGINT | PgType.DOUBLE | PgType.NUMERIC:
             if string and not strict:
@@ -100,6 +98,8 @@ def canonical(  # noqa: PLR0911 - one return per type
             return _canonical_number(stripped, wanted, reading, scale, strict, exact)
         case PgType.BOOLEAN:
             word = stripped.lower()
+            if string and not strict:
+                return not_a(wanted)
             if word in (_TRUE if strict else ("true",)):
                 return "true"
             return "false" if word in (_FALSE if strict else ("false",)) else not_a(wanted)
