@@ -23,6 +23,8 @@ COMMANDS = {
     "upload": "load:upload",
     "run-local": "load:run_local",
     "run": "load:run",
+    "preview": "files:preview",
+    "cat": "files:cat",
     "query": "query:query",
     "tables": "look:tables",
     "objects": "look:objects",
