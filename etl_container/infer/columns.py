@@ -24,8 +24,6 @@ _TOKENS = pa.array(["", *NULL_TOKENS])
 _FIRST_DAY = -719162
 """0001-01-01 as days since 1970."""
 _DAY = 86_400_000_000
-_LAST_MOMENT = 2932897 * _DAY
-"""10000-01-01 as microseconds since 1970."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -188,17 +186,16 @@ def _since_year_one(array: pa.Array, kind: type[np.generic], unit: int) -> pa.Ar
 def _zoned(texts: pa.StringArray, timezone: str | None) -> pa.Array | None:
     utc = pa.timestamp("us", "UTC")
     if timezone is None:
-        return _in_centuries(pc.cast(texts, utc))
-    naive = matches(texts, f"{shapes._YMD}(?:[ T]{shapes._CLOCK})?")
-    local = pc.cast(nullified(texts, pa.array(~naive)), pa.timestamp("us"))
-    placed = pc.assume_timezone(local, timezone, ambiguous="earliest", nonexistent="latest").cast(utc)
-    zoned = pc.cast(nullified(texts, pa.array(naive)), utc)
-    return _in_centuries(pc.coalesce(placed, zoned))
-
-
-def _in_centuries(array: pa.Array) -> pa.Array | None:
-    low, high = extremes(array, np.int64)
-    return array if low >= _FIRST_DAY * _DAY and high < _LAST_MOMENT else None
+        moments = pc.cast(texts, utc)
+    else:
+        naive = matches(texts, f"{shapes.DAY_PATTERN}(?:[ T]{shapes.CLOCK_PATTERN})?")
+        local = pc.cast(nullified(texts, pa.array(~naive)), pa.timestamp("us"))
+        placed = pc.assume_timezone(local, timezone, ambiguous="earliest", nonexistent="latest").cast(utc)
+        moments = pc.coalesce(placed, pc.cast(nullified(texts, pa.array(naive)), utc))
+    # The year is that of the text: UTC may be a day off, which PostgreSQL holds too.
+    low, _ = extremes(moments, np.int64)
+    early = low < (_FIRST_DAY + 2) * _DAY and pc.any(pc.starts_with(texts, "0000")).as_py()
+    return None if early else moments
 
 
 _NIBBLES = np.full(256, 255, np.uint8)

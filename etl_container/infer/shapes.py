@@ -141,23 +141,23 @@ _SYMBOL = (
 )
 _AFFIXED = re.compile(rf"(-?)(?:({_SYMBOL}) ?(-?)([^ ].*)|(.*[^ -]) ?({_SYMBOL}|%))", re.ASCII)
 
-_YMD = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-_CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?)?"
+DAY_PATTERN = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+CLOCK_PATTERN = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?)?"
 _NANO = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{7,9}"
 _OFFSET = r"[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
 _LOOSE_CLOCK = r"[ T,]{1,2}[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?(?: ?[AaPp]\.?[Mm]\.?)?"
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)"
 )
 ISO_PATTERNS: tuple[tuple[int, str], ...] = (
-    (Shape.DATE, _YMD),
-    (Shape.STAMP, rf"{_YMD}[ T]{_CLOCK}"),
-    (Shape.STAMPZ, rf"{_YMD}[ T]{_CLOCK}(?:Z|{_OFFSET})"),
-    (Shape.STAMP | Shape.NANOS, rf"{_YMD}[ T]{_NANO}"),
-    (Shape.STAMPZ | Shape.NANOS, rf"{_YMD}[ T]{_NANO}(?:Z|{_OFFSET})"),
-    (Shape.STAMPZ | Shape.ZONE_WORD, rf"{_YMD}[ T]{_CLOCK}(?:z| {_OFFSET}| ?UTC| ?GMT| Z)"),
+    (Shape.DATE, DAY_PATTERN),
+    (Shape.STAMP, rf"{DAY_PATTERN}[ T]{CLOCK_PATTERN}"),
+    (Shape.STAMPZ, rf"{DAY_PATTERN}[ T]{CLOCK_PATTERN}(?:Z|{_OFFSET})"),
+    (Shape.STAMP | Shape.NANOS, rf"{DAY_PATTERN}[ T]{_NANO}"),
+    (Shape.STAMPZ | Shape.NANOS, rf"{DAY_PATTERN}[ T]{_NANO}(?:Z|{_OFFSET})"),
+    (Shape.STAMPZ | Shape.ZONE_WORD, rf"{DAY_PATTERN}[ T]{CLOCK_PATTERN}(?:z| {_OFFSET}| ?UTC| ?GMT| Z)"),
 )
 UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 BOOL_PATTERN = "[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]"
@@ -177,7 +177,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 _NUMBERS = [(shape, _compiled(pattern)) for shape, pattern in NUMBER_PATTERNS]
 _ISO = [(shape, _compiled(pattern)) for shape, pattern in ISO_PATTERNS]
 _UUID, _BOOL, _TIME = _compiled(UUID_PATTERN), _compiled(BOOL_PATTERN), _compiled(TIME_PATTERN)
-_YEAR_FIRST, _ORDERED, _NAMED = _compiled(YEAR_FIRST_PATTERN), _compiled(ORDERED_PATTERN), _compiled(NAMED_PATTERN)
+YEAR_FIRST_TEXT, ORDERED_TEXT, NAMED = (
+    _compiled(YEAR_FIRST_PATTERN),
+    _compiled(ORDERED_PATTERN),
+    _compiled(NAMED_PATTERN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,9 +336,9 @@ def real_date(year: int, month: int, day: int) -> bool:
 def _temporal(text: str) -> State | None:
     if (iso := _iso(text)) is not None:
         return iso
-    if match := _YEAR_FIRST.fullmatch(text):
+    if match := YEAR_FIRST_TEXT.fullmatch(text):
         shape = Shape.YEAR_FIRST if real_date(*(int(match[part]) for part in "abc")) else Shape.OTHER
-    elif match := _ORDERED.fullmatch(text):
+    elif match := ORDERED_TEXT.fullmatch(text):
         a, b, year = (int(match[part]) for part in "abc")
         day_first, month_first = real_date(year, b, a), real_date(year, a, b)
         shape = {
@@ -343,8 +347,8 @@ def _temporal(text: str) -> State | None:
             (False, True): Shape.MONTH_FIRST,
             (False, False): Shape.OTHER,
         }[day_first, month_first]
-    elif match := _NAMED.fullmatch(text):
-        month = _MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
+    elif match := NAMED.fullmatch(text):
+        month = MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
         day = int(match["d"] or match["e"])
         return _clocked(Shape.NAMED_MONTH if real_date(int(match["c"]), month, day) else Shape.OTHER, match["t"], "")
     else:

@@ -5,7 +5,6 @@ Columns go through Arrow's kernels (``columns``); only the few values that those
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 from decimal import Decimal, InvalidOperation
@@ -200,30 +199,19 @@ def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: boo
     if wanted is PgType.TIMESTAMPTZ:
         if not zone and reading.timezone is None:
             return not_a(wanted, ": it says no zone")
-        return _in_range(moment, zone) or not_a(wanted)
+        return moment + zone
     return not_a(wanted, " without a zone") if zone else moment
-
-
-def _in_range(moment: str, zone: str) -> str | None:
-    """The moment with its zone, unless its UTC falls out of the years 1 to 9999."""
-    if moment[:4] in ("0001", "9999") and zone not in ("", "Z"):
-        offset = dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset() or dt.timedelta()
-        try:
-            dt.datetime.fromisoformat(f"{moment[:10]}T00:00") - offset
-        except OverflowError:
-            return None
-    return moment + zone
 
 
 def _day_and_clock(text: str, order: str) -> tuple[str, str]:
     """A date that is not in ISO form, as its ISO date and time of day (empty when it says none)."""
     if order == "named":
-        match = shapes._NAMED.fullmatch(text)
+        match = shapes.NAMED.fullmatch(text)
         assert match is not None
-        month = shapes._MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
+        month = shapes.MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
         year, day = int(match["c"]), int(match["d"] or match["e"])
     else:
-        match = (shapes._YEAR_FIRST if order == "ymd" else shapes._ORDERED).fullmatch(text)
+        match = (shapes.YEAR_FIRST_TEXT if order == "ymd" else shapes.ORDERED_TEXT).fullmatch(text)
         assert match is not None
         a, b, c = (int(match[part]) for part in "abc")
         year, month, day = {"ymd": (a, b, c), "dmy": (c, b, a), "mdy": (c, a, b)}[order]
