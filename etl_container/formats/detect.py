@@ -253,11 +253,15 @@ def _is_noise(text: str) -> bool:
 _JSON_START: Final = re.compile(
     r'\s*(?:\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})|\[\s*(?:[\[{"\]]|-?\d|true\b|false\b|null\b))'
 )
+_PAGE: Final = re.compile(r"\s*\[\s*\{")
 _MEMBER: Final = re.compile(r'\s*\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 
 
 def _text_format(head: bytes, name: str) -> str:
     text = decoded_head(head)
+    if text.startswith("\x1e"):
+        # RFC 7464: JSON text sequences.
+        return "json"
     extension = _extension(name)
     json_named = extension in {"json", "jsonl", "ndjson", "geojson"}
     if _JSON_START.match(text) or (text[:64].lstrip()[:1] in ("{", "[") and (json_named or _many_json_lines(text))):
@@ -289,13 +293,16 @@ def _json_format(text: str) -> str | None:
     last = text.splitlines()[-1]
     whole = [line for line in lines if _is_document(line)]
     if len(lines) >= 2 and len(whole) * 2 > len(lines):
-        return "jsonl"
+        # Lines that are pages of records, [{…}, {…}], are opened like any other array.
+        return "json" if all(_PAGE.match(line) for line in whole) else "jsonl"
     if len(lines) == 1 and whole and last.strip():
         # Two lines, the second perhaps cut off by the end of the head.
-        return "jsonl" if last.lstrip()[:1] in ("{", "[") else None
+        return "json" if _PAGE.match(last) else "jsonl" if last.lstrip()[:1] in ("{", "[") else None
     start = len(text) - len(text.lstrip())
     try:
-        value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+        value, end = json.JSONDecoder(strict=False, parse_int=str).raw_decode(text, start)
+    except RecursionError:
+        return "json"
     except json.JSONDecodeError as error:
         # Cut off by the end of the head, or broken late: JSON. Broken at once: something else.
         return "json" if _MEMBER.match(text) or (text[start : start + 1] == "[" and error.pos > start + 1) else None
@@ -310,8 +317,8 @@ def _is_document(line: str) -> bool:
     if line[:1] not in ("{", "[") or line[-1:] not in ("}", "]"):
         return False
     try:
-        json.loads(line, strict=False)
-    except ValueError:
+        json.loads(line, strict=False, parse_int=str)
+    except (ValueError, RecursionError):
         return False
     return True
 
