@@ -119,6 +119,7 @@ class Checker:
         """
         import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         faults: dict[int, list[tuple[str | None, Any, str]]] = {}
         names = set(batch.schema.names)
@@ -126,8 +127,9 @@ class Checker:
             if rule.column not in names:
                 continue
             array = batch.column(rule.column)
-            for row in _rows(rule.broken(array)):
-                value = _text(array[row].as_py(), array.type)
+            rows = pc.indices_nonzero(rule.broken(array))
+            for row, plain in zip(rows.to_pylist(), array.take(rows).to_pylist(), strict=True):
+                value = _text(plain, array.type)
                 if text_of is not None and (original := text_of(row, rule.column)) is not None:
                     value = original
                 faults.setdefault(row, []).append((rule.column, value, rule.reason(value)))
@@ -142,9 +144,11 @@ class Checker:
         good[list(faults)] = False
         mask = pa.array(good)
         self._track(batch.filter(mask))
+        rows = sorted(faults)
+        of = [None] * len(rows) if records is None else records.take(pa.array(rows, pa.int64())).to_pylist()
         return mask, [
-            Violation(_joined(faults[row]), row, _record(records, row), faults[row][0][0], faults[row][0][1])
-            for row in sorted(faults)
+            Violation(_joined(faults[row]), row, record, faults[row][0][0], faults[row][0][1])
+            for row, record in zip(rows, of, strict=True)
         ]
 
     def finish(self, rows: int, now: datetime) -> list[str]:
@@ -242,6 +246,8 @@ class _Limit(_Rule):
     bound: Any
     """As the contract says it."""
     upper: bool
+    kind: str
+    """What the bound says; see :func:`_kind`."""
 
     def broken(self, array: pa.Array) -> pa.BooleanArray:
         import pyarrow as pa
@@ -270,7 +276,7 @@ class _Limit(_Rule):
         word = "maximum" if self.upper else "minimum"
         shown = _shown(value)
         if value is not None:
-            kind = _kind(self.bound)
+            kind = self.kind
             if kind != "text" and not _says(kind, value):
                 return f"value {shown} is not a {kind}, so it is not within the {word} {self.bound}"
         return f"value {shown} is {'above' if self.upper else 'below'} the {word} {self.bound}"
@@ -353,7 +359,7 @@ def _checks(name: str, rule: ColumnRule, kind: PgType, key: bool) -> list[_Rule]
                 f"column {name} is {kind} in this file, which cannot be compared with {word} = {bound} (a {said})",
                 hint=f'declare the type the column should have: columns.{name}.type = "…"',
             )
-        rules.append(_Limit(name, bound, upper))
+        rules.append(_Limit(name, bound, upper, said))
     if kind is PgType.BYTEA and (rule.pattern is not None or rule.allowed is not None):
         raise ContractError(f"column {name} holds bytes in this file, which have no pattern and no allowed values")
     if rule.pattern is not None:
@@ -598,12 +604,6 @@ def _none(array: pa.Array) -> pa.BooleanArray:
     return pc.and_(array.is_null(), array.is_valid())
 
 
-def _rows(mask: pa.BooleanArray) -> list[int]:
-    import pyarrow.compute as pc
-
-    return list(pc.indices_nonzero(mask).to_pylist()) if mask.true_count else []
-
-
 def _by_value(array: pa.Array, broken: Callable[[Any], bool]) -> pa.BooleanArray:
     """Ask Python, once for each distinct value."""
     import pyarrow as pa
@@ -628,11 +628,9 @@ def _narrower_in_re2(pattern: str) -> bool:
     return not negated_class and _ELSEWHERE.search(pattern) is None
 
 
-def _record(records: pa.Int64Array | None, row: int) -> int | None:
-    return None if records is None else records[row].as_py()
-
-
 def _joined(faults: Sequence[tuple[str | None, Any, str]]) -> str:
+    if len(faults) == 1:
+        return faults[0][2]
     first, *others = faults
     told = [f"{column}: {reason}" if column and column != first[0] else reason for column, _, reason in others]
     return "; ".join([first[2], *told])
