@@ -50,6 +50,7 @@ class ColumnarReader:
         with self._translated():
             schema, batches = self._open(self._copy.path)
             del batches
+            _check_names(schema)
         if not schema.names:
             raise UnreadableObjectError(f"{self._name} has no columns.")
         self._labels = tuple(schema.names)
@@ -127,6 +128,15 @@ def _bounded(batch: Any) -> _Batches:
     rows = min(BATCH_ROWS, max(1, batch.num_rows * BATCH_BYTES // max(batch.nbytes, 1)))
     for start in range(0, batch.num_rows, rows):
         yield batch.slice(start, rows)
+
+
+def _check_names(schema: Any) -> None:
+    """Raise UnicodeDecodeError when a field's name, at whatever depth, is no text."""
+    fields = list(schema)
+    while fields:
+        field = fields.pop()
+        _ = field.name
+        fields += [field.type.field(index) for index in range(field.type.num_fields)]
 
 
 def _plain(column: Any) -> tuple[Any, Kind]:

@@ -266,7 +266,8 @@ def _text_format(head: bytes, name: str) -> str:
     json_named = extension in {"json", "jsonl", "ndjson", "geojson"}
     if _JSON_START.match(text) or (text[:64].lstrip()[:1] in ("{", "[") and (json_named or _many_json_lines(text))):
         if found := _json_format(text):
-            return found
+            is_lines = found == "json" and extension in {"jsonl", "ndjson"} and _breaks_within_line(text)
+            return "jsonl" if is_lines else found
         if json_named:
             return "jsonl" if extension in {"jsonl", "ndjson"} else "json"
     # Lines of bare scalars are a one-column CSV unless the name claims otherwise.
@@ -310,6 +311,18 @@ def _json_format(text: str) -> str | None:
     if not isinstance(value, dict | list) or (rest and rest[0] not in "{[\x1e"):
         return None
     return "json"
+
+
+def _breaks_within_line(text: str) -> bool:
+    """Whether the first line is broken before its end, so that no document can go on behind it."""
+    line = text.lstrip().partition("\n")[0].rstrip()
+    try:
+        json.loads(line, strict=False, parse_int=str)
+    except json.JSONDecodeError as error:
+        return error.pos < len(line)
+    except RecursionError:
+        pass
+    return False
 
 
 def _is_document(line: str) -> bool:
