@@ -738,7 +738,9 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
-        return _Taken(columns, cut, lines, odd, suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines))
+        return _Taken(
+            columns, cut, lines, odd, suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
+        )
 
     def suspect(block: bytes, columns: Sequence[Any], *, rows: int, lines: int) -> bool:
         if width > 1 and layout.header and pc.any(pc.equal(columns[0], layout.header[0][0])).as_py():

@@ -36,6 +36,22 @@ MAGIC = (
 )
 
 
+LEGACY = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
+    *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "cp866", "cp850", "mac_roman"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+)
+"""The encodings that data files are met in, besides Unicode's; ISO 8859-1 and -15 hide in Windows-1252."""
+MULTIBYTE = frozenset({"cp932", "euc_jp", "gb18030", "big5", "cp949"})
+WESTERN_SIGNS = frozenset("‘’“”„‚–—…•€£¥§©®™°±²³¹µ¶·«»¿¡¼½¾×÷ªº\xa0\xad†‡‰‹›¢¬´¨¸")
+BESIDE_LETTERS = frozenset("‘’“”„‚–—…•·«»¿¡\xa0\xad‹›")
+"""The signs of these that stand within or before words."""
+FEW = 10
+"""So few bytes above ASCII tell no language."""
+CLEARLY = 0.03
+"""By so much another encoding must read more like a language (0 to 1) than Windows-1252, where that reads well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How a text is encoded: Python's name of the codec, and the length of the byte order mark before it."""
@@ -191,10 +207,41 @@ def _refuse_binary(head: bytes, name: str) -> None:
 
 
 def _by_charset(head: bytes) -> str:
-    """What charset-normalizer makes of the lines that hold something else than ASCII."""
+    """The legacy encoding of a text: Windows-1252 where it reads well so, else what charset-normalizer finds best."""
     from charset_normalizer import from_bytes
 
     lines = [line for line in head.splitlines(keepends=True) if not line.isascii()]
     sample = b"".join(lines)[:65536]
-    best = from_bytes(sample).best()
-    return "cp1252" if best is None else codecs.lookup(best.encoding).name
+    western = _is_western(sample)
+    found = list(from_bytes(sample, cp_isolation=list(LEGACY)))
+    if not found:
+        return "cp1252"
+    best = found[0]
+    if western and sum(byte > 0x7F for byte in sample) < FEW:
+        return "cp1252"
+    if western and best.encoding not in MULTIBYTE:
+        own = next((match for match in found if match.encoding == "cp1252"), None)
+        if own is None or best.coherence <= own.coherence + CLEARLY:
+            return "cp1252"
+    return codecs.lookup(best.encoding).name
+
+
+def _is_western(sample: bytes) -> bool:
+    """Whether the bytes above ASCII are, in Windows-1252, what Western European text holds where it stands."""
+    text = sample.decode("cp1252", "replace")
+    odd = total = letters = 0
+    for before, char, after in zip(" " + text, text, text[1:] + " ", strict=False):
+        if char <= "\x7f":
+            letters += char.isalpha()
+            continue
+        total += 1
+        if char.isalpha():
+            # A capital within a word, or the signs that Western words lack.
+            odd += (char.isupper() and before.islower()) or char in "ƒªºþðÞÐ"
+        elif (
+            char not in WESTERN_SIGNS
+            or (char not in BESIDE_LETTERS and after.isalpha() and before != " ")
+            or (char in "£¦¯¼¾" and after.isalpha())
+        ):
+            odd += 1
+    return odd * 20 <= total <= letters
