@@ -241,37 +241,96 @@ def convert(
         easy = False
     if easy and not dirty and (array := parse(texts, target, exact=exact, timezone=zone)) is not None:
         return array, {}, False
-    if target.type is not PgType.JSONB:
-        texts = cleaned(texts)
-        if easy and (array := parse(texts, target, exact=exact, timezone=zone)) is not None:
-            return array, {}, True
-        if not easy and not string and (plain := rewritten(texts, reading, target)) is not None:
-            array = parse(plain, target, exact=exact, timezone=zone)
-            if array is not None:
-                return array, {}, True
-    array, misfits = _one_by_one(texts, reading, target, exact=exact, string=string)
-    return array, misfits, True
+    if target.type is PgType.JSONB:
+        return (*_one_by_one(texts, reading, target, exact=exact, string=string), True)
+    texts = cleaned(texts)
+    if easy and (array := parse(texts, target, exact=exact, timezone=zone)) is not None:
+        return array, {}, True
+    # What is written in the column's own way goes by kernels, the rest value by value.
+    plain = _plainly(texts, reading, target, string=string)
+    array = parse(plain, target, exact=exact, timezone=zone)
+    if array is None:
+        return (*_one_by_one(texts, reading, target, exact=exact, string=string), True)
+    if plain.null_count == texts.null_count:
+        return array, {}, True
+    rows = np.flatnonzero(to_mask(pc.and_(pc.is_valid(texts), pc.is_null(plain))))
+    others, misfits = _one_by_one(texts.take(pa.array(rows)), reading, target, exact=exact, string=string)
+    if others.null_count < len(others):
+        places = np.zeros(len(texts), np.int64)
+        places[rows] = np.arange(rows.size)
+        unset = np.ones(len(texts), bool)
+        unset[rows] = False
+        array = pc.coalesce(array, others.take(pa.array(places, mask=unset)))
+    return array, {int(rows[row]): misfit for row, misfit in misfits.items()}, True
 
 
-def rewritten(texts: pa.StringArray, reading: Reading, target: Target) -> pa.StringArray | None:
-    """Numbers with affixes or separators as plain ones; None when any value is not written in this reading."""
-    if target.type not in (PgType.BIGINT, PgType.DOUBLE, PgType.NUMERIC):
-        return None
+def _plainly(texts: pa.StringArray, reading: Reading, target: Target, *, string: bool) -> pa.StringArray:
+    """The texts that are written in the column's way, as Arrow parses them; null for all others."""
+    match target.type:
+        case PgType.BIGINT | PgType.DOUBLE | PgType.NUMERIC:
+            if string and not target.strict:
+                return pa.nulls(len(texts), pa.string())
+            return _plain_numbers(texts, reading, fraction=target.type is not PgType.BIGINT)
+        case PgType.DATE | PgType.TIMESTAMP | PgType.TIMESTAMPTZ:
+            if reading.order in ("dmy", "mdy", "ymd"):
+                return _plain_dates(texts, reading, string=string)
+            return _plain_iso(texts)
+        case PgType.TIME:
+            texts = _only(texts, matches(texts, shapes.TIME_PATTERN))
+            return pc.replace_substring_regex(texts, "^([0-9]:)", r"0\1")
+        case PgType.BOOLEAN:
+            return _only(texts, matches(texts, shapes.BOOL_PATTERN))
+        case _:
+            return _only(texts, matches(texts, shapes.UUID_PATTERN))
+
+
+def _only(texts: pa.StringArray, where: Mask) -> pa.StringArray:
+    return texts if where.all() else nullified(texts, pa.array(~where))
+
+
+def _plain_numbers(texts: pa.StringArray, reading: Reading, *, fraction: bool) -> pa.StringArray:
     if reading.affix != "_":
         before, behind = reading.affix.split("_")
-        quoted = "".join(f"\\{char}" if char in "$" else char for char in before or behind)
-        pattern = rf"^(-?){quoted} ?([^ ].*)$" if before else rf"^(-?)(.*[^ -]) ?{quoted}$"
-        if not matches(texts, pattern[1:-1])[to_mask(pc.is_valid(texts))].all():
-            return None
+        sign = "".join(f"\\{char}" if char == "$" else char for char in before or behind)
+        pattern = rf"^(-?){sign} ?([^ ].*)$" if before else rf"^(-?)(.*[^ -]) ?{sign}$"
+        texts = _only(texts, matches(texts, pattern[1:-1]))
         texts = pc.replace_substring_regex(texts, pattern, r"\1\2")
-    fraction = target.type is not PgType.BIGINT
-    if not matches(texts, number_pattern(reading, fraction))[to_mask(pc.is_valid(texts))].all():
-        return None
+    texts = _only(texts, matches(texts, number_pattern(reading, fraction)))
     if reading.group in (",", "."):
         texts = pc.replace_substring(texts, reading.group, "")
     elif reading.group:
         texts = pc.replace_substring_regex(texts, "[ \u00a0\u202f'\u2019]", "")
     return texts if reading.decimal == "." else pc.replace_substring(texts, ",", ".")
+
+
+def _plain_iso(texts: pa.StringArray) -> pa.StringArray:
+    texts = _only(texts, matches(texts, "|".join(pattern for _, pattern in shapes.ISO_PATTERNS)))
+    texts = pc.replace_substring_regex(texts, r"(\.[0-9]{6})[0-9]{1,3}", r"\1")
+    texts = pc.replace_substring_regex(texts, "(?:z| ?UTC| ?GMT| Z)$", "Z")
+    return pc.replace_substring_regex(texts, " ([+-][0-9:]+)$", r"\1")
+
+
+def _plain_dates(texts: pa.StringArray, reading: Reading, *, string: bool) -> pa.StringArray:
+    """Dates of an order other than ISO, in ISO form."""
+    if string:
+        return _plain_iso(texts)
+    order = reading.order
+    pattern = shapes.YEAR_FIRST_PATTERN if order == "ymd" else shapes.ORDERED_PATTERN
+    texts = _only(texts, matches(texts, pattern.replace("[-/.]", f"[{reading.mark}]")))
+    parts = "^([0-9]{1,4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,4})[ T,]*"
+    places = {"ymd": r"\1-0\2-0\3 ", "dmy": r"\3-0\2-0\1 ", "mdy": r"\3-0\1-0\2 "}[order]
+    texts = pc.replace_substring_regex(texts, parts, places)
+    texts = pc.replace_substring_regex(texts, "-0([0-9]{2})", r"-\1")
+    texts = pc.replace_substring_regex(texts, " $", "")
+    texts = pc.replace_substring_regex(texts, " ([0-9]):", r" 0\1:")
+    texts = pc.replace_substring_regex(texts, r"(\.[0-9]{6})[0-9]{1,3}", r"\1")
+    if not pc.any(pc.match_substring_regex(texts, "[AaPp]")).as_py():
+        return texts
+    texts = pc.replace_substring_regex(texts, " 12(:[0-9:.]+) ?[Aa].*$", r" 00\1")
+    texts = pc.replace_substring_regex(texts, " ((?:0[1-9]|1[01]):[0-9:.]+) ?[Aa].*$", r" \1")
+    for hour in range(1, 12):
+        texts = pc.replace_substring_regex(texts, f" {hour:02d}(:[0-9:.]+) ?[Pp].*$", rf" {hour + 12}\1")
+    return pc.replace_substring_regex(texts, " (12:[0-9:.]+) ?[Pp].*$", r" \1")
 
 
 def _one_by_one(

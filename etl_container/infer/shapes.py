@@ -403,6 +403,8 @@ class Reading:
     affix: str = "_"
     order: str = "iso"
     """Of dates: ``iso``, ``ymd``, ``dmy``, ``mdy``, ``named``."""
+    mark: str = ""
+    """The separator of dates that are not in ISO form."""
     timezone: str | None = None
     """The zone of timestamps that say none."""
     notes: tuple[str, ...] = field(default=())
@@ -536,6 +538,7 @@ def _resolve_temporal(state: State, shapes: int, options: ReadOptions, hints: Hi
     clock = bool(state.shapes & Shape.CLOCK)
     naive = PgType.TIMESTAMPTZ if options.timezone else PgType.TIMESTAMP
     zone = options.timezone
+    mark = next(iter(state.marks), "")
     unpadded = shapes & Shape.YEAR_FIRST and state.marks == {"-"}
     if not shapes & ~(ISO | (Shape.YEAR_FIRST if unpadded else 0)):
         order = "ymd" if unpadded else "iso"
@@ -543,14 +546,14 @@ def _resolve_temporal(state: State, shapes: int, options: ReadOptions, hints: Hi
             if shapes & (Shape.DATE | Shape.STAMP | Shape.YEAR_FIRST):
                 if zone is None:
                     return _text("timestamps with and without a zone kept as text: set timezone")
-                return Reading(PgType.TIMESTAMPTZ, order=order, timezone=zone, notes=nanos)
-            return Reading(PgType.TIMESTAMPTZ, order=order, notes=nanos)
+                return Reading(PgType.TIMESTAMPTZ, order=order, mark=mark, timezone=zone, notes=nanos)
+            return Reading(PgType.TIMESTAMPTZ, order=order, mark=mark, notes=nanos)
         if shapes & Shape.STAMP or clock:
-            return Reading(naive, order=order, timezone=zone, notes=nanos)
-        return Reading(PgType.DATE, order=order)
+            return Reading(naive, order=order, mark=mark, timezone=zone, notes=nanos)
+        return Reading(PgType.DATE, order=order, mark=mark)
     kind, zone = (naive, zone) if clock else (PgType.DATE, None)
     if shapes == Shape.YEAR_FIRST:
-        return Reading(kind, order="ymd", timezone=zone, notes=nanos) if len(state.marks) == 1 else _text()
+        return Reading(kind, order="ymd", mark=mark, timezone=zone, notes=nanos) if len(state.marks) == 1 else _text()
     if shapes == Shape.NAMED_MONTH:
         return Reading(kind, order="named", timezone=zone, notes=nanos)
     if shapes & ~ORDERED or len(state.marks) > 1:
@@ -563,4 +566,6 @@ def _resolve_temporal(state: State, shapes: int, options: ReadOptions, hints: Hi
     if not order:
         return _text("dates such as 03/04/2024 kept as text: either order fits all of them; set date_order", open=True)
     told = "day first" if order == "dmy" else "month first"
-    return Reading(kind, order=order, timezone=zone, notes=(f"dates such as 03/04/2024 are read {told}", *nanos))
+    return Reading(
+        kind, order=order, mark=mark, timezone=zone, notes=(f"dates such as 03/04/2024 are read {told}", *nanos)
+    )

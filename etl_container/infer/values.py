@@ -184,6 +184,8 @@ def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: boo
     }.get(shape, {"iso", "ymd"})
     if reading.order not in orders and not (strict and (len(orders) == 1 or "iso" in orders)):
         return not_a(wanted, "" if len(orders) == 1 else ": day first or month first?")
+    if state.marks and reading.mark not in state.marks and not strict:
+        return not_a(wanted)
     if "iso" in orders:
         day, clock = text[:10], text[10:].strip(" T")
     else:
