@@ -30,6 +30,10 @@ class RejectSpool:
         self._offsets = array("q")
         self._records = array("q")
 
+    def __del__(self) -> None:
+        # The file goes with the spool, quietly: Python would warn of a file that was never closed.
+        self._file.close()
+
     def __len__(self) -> int:
         return len(self._offsets)
 
