@@ -133,7 +133,7 @@ def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None
         head: its first bytes; 64 KiB are plenty.
         name: its name, looked at only where the bytes leave a choice, and for messages.
         options: ``format`` overrules everything but the choice among the spreadsheet formats.
-        document: what a zip-based document is by its directory (``compression.zip_kind``); None guesses.
+        document: what a zip-based document is by its directory (``compression.unwrap``); None guesses.
 
     Raises:
         UnreadableObjectError: it is empty, or no table; the message says what it looks like.

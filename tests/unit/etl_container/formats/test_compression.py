@@ -184,3 +184,22 @@ def test_inflating_holds_only_a_piece_in_memory() -> None:
     tracemalloc.stop()
     assert total == 32 << 20
     assert peak < 4 << 20
+
+
+def test_a_workbook_from_afar_is_fetched_once(tmp_path: Path) -> None:
+    import openpyxl
+
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["id"])
+    workbook.active.append([1])
+    workbook.save(tmp_path / "w.xlsx")
+    data = (tmp_path / "w.xlsx").read_bytes()
+    opened = []
+
+    def open_() -> io.BytesIO:
+        opened.append(True)
+        return io.BytesIO(data)
+
+    assert open_table(Source("w.xlsx", len(data), open_), ReadOptions(), Rejects()).labels == ("id",)
+    # The head is looked at once; one copy is made.
+    assert len(opened) == 2
