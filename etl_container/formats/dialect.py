@@ -156,7 +156,9 @@ def _records(text: str, dialect: Dialect, width: int | None = None) -> list[Reco
 
 def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
     line_terminator = _line_terminator(text)
-    given = options.delimiter or told
+    if options.escape is not None and options.escape == (options.quote or '"'):
+        options = replace(options, escape=None)  # a doubled quote, as always
+    given = (options.delimiter or "").replace("\\t", "\t") or told
     if given is not None:
         delimiters = [given]
     else:

@@ -9,6 +9,7 @@ and counted.
 from __future__ import annotations
 
 import codecs
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -110,18 +111,40 @@ def utf8_blocks(stream: BinaryIO, encoding: Encoding, size: int, wrong: list[int
             yield block
         return
 
-    def guess(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeDecodeError):
-            raise error
-        wrong[0] += error.end - error.start
-        return repair(error.object[error.start : error.end]), error.end
+    decoder = codecs.getincrementaldecoder(encoding.codec)(_GUESS)
+    while True:
+        block = stream.read(size)
+        with _Guesses() as guessed:
+            text = decoder.decode(block, final=not block)
+        wrong[0] += len(guessed)
+        yield text.encode("utf-8", "replace")
+        if not block:
+            return
 
-    handler = f"etl-guess-{id(wrong):x}"
-    codecs.register_error(handler, guess)
-    decoder = codecs.getincrementaldecoder(encoding.codec)(handler)
-    while block := stream.read(size):
-        yield decoder.decode(block).encode("utf-8", "replace")
-    yield decoder.decode(b"", final=True).encode("utf-8", "replace")
+
+_GUESS = "etl-container-guess"
+_local = threading.local()
+
+
+class _Guesses:
+    """Collects where, in the bytes decoded within it by this thread, the wrong ones stand."""
+
+    def __enter__(self) -> list[int]:
+        _local.guessed = []
+        return _local.guessed  # type: ignore[no-any-return]
+
+    def __exit__(self, *_: object) -> None:
+        _local.guessed = []
+
+
+def _guess(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    _local.guessed.append(error.start)
+    return repair(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_GUESS, _guess)
 
 
 def repair(wrong: bytes) -> str:
@@ -130,27 +153,9 @@ def repair(wrong: bytes) -> str:
 
 
 def to_text(block: bytes) -> tuple[str, list[int]]:
-    """UTF-8 as text, wrong bytes repaired; with the positions, in the text, of the repaired characters."""
-    try:
-        return block.decode("utf-8"), []
-    except UnicodeDecodeError:
-        pass
-    parts: list[str] = []
-    at: list[int] = []
-    start = length = 0
-    while True:
-        try:
-            parts.append(block[start:].decode("utf-8"))
-        except UnicodeDecodeError as error:
-            good = block[start : start + error.start].decode("utf-8")
-            bad = repair(block[start + error.start : start + error.end])
-            parts += (good, bad)
-            length += len(good)
-            at.append(length)
-            length += len(bad)
-            start += error.end
-        else:
-            return "".join(parts), at
+    """UTF-8 as text, wrong bytes repaired; with the positions of these bytes."""
+    with _Guesses() as guessed:
+        return block.decode("utf-8", _GUESS), list(guessed)
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:
@@ -238,10 +243,7 @@ def _is_western(sample: bytes) -> bool:
         if char.isalpha():
             # A capital within a word, or the signs that Western words lack.
             odd += (char.isupper() and before.islower()) or char in "ƒªºþðÞÐ"
-        elif (
-            char not in WESTERN_SIGNS
-            or (char not in BESIDE_LETTERS and after.isalpha() and before != " ")
-            or (char in "£¦¯¼¾" and after.isalpha())
-        ):
-            odd += 1
+        else:
+            within = after.isalpha() and (before.isalpha() or char in "£¦¯¼¾")
+            odd += char not in WESTERN_SIGNS or (within and char not in BESIDE_LETTERS)
     return odd * 20 <= total <= letters

@@ -234,8 +234,10 @@ class RecordParser:
         return re.sub(re.escape(escape) + r"(.)", r"\1", value, flags=re.DOTALL)
 
 
-def line_ends(text: str) -> int:
+def line_ends(text: str | bytes) -> int:
     """How many physical lines end in ``text``."""
+    if isinstance(text, bytes):
+        return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
