@@ -40,8 +40,8 @@ class _Column:
     kinds: Kind = _NONE
     natives: frozenset[PgType] = frozenset()
     native_scale: int = 0
-    dirty: bool = False
-    """Its batches need cleaning (null tokens, spaces, separators): do not try without."""
+    effort: int = 0
+    """What its batches take to cast, see ``columns.convert``."""
     kept_tokens: Counter[str] = field(default_factory=Counter)
     """Null tokens that stay text because the column is text."""
     nul: bool = False
@@ -307,8 +307,10 @@ class Inference:
             return self._json(column, texts, kind), {}
         exact = reading.type is PgType.DOUBLE and not settled
         string = not kind.value & ~_TYPED_TEXT.value
-        typed, misfits, dirty = columns.convert(texts, reading, target, exact=exact, string=string, dirty=column.dirty)
-        column.dirty = column.dirty or dirty
+        typed, misfits, effort = columns.convert(
+            texts, reading, target, exact=exact, string=string, effort=column.effort
+        )
+        column.effort = max(column.effort, effort)
         return typed, misfits
 
     def _opened(self, column: _Column, reading: Reading, texts: pa.StringArray, kind: Kind) -> dict[int, Misfit] | None:

@@ -162,19 +162,27 @@ ISO_PATTERNS: tuple[tuple[int, str], ...] = (
 UUID_PATTERN = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 BOOL_PATTERN = "[tT][rR][uU][eE]|[fF][aA][lL][sS][eE]"
 TIME_PATTERN = r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,6})?)?"
-YEAR_FIRST_PATTERN = rf"(?P<a>[0-9]{{4}})(?P<s>[-/.])(?P<b>[0-9]{{1,2}})[-/.](?P<c>[0-9]{{1,2}})(?P<t>{_LOOSE_CLOCK})?"
-ORDERED_PATTERN = rf"(?P<a>[0-9]{{1,2}})(?P<s>[-/.])(?P<b>[0-9]{{1,2}})[-/.](?P<c>[0-9]{{4}})(?P<t>{_LOOSE_CLOCK})?"
-NAMED_PATTERN = (
-    rf"(?i:(?:(?P<d>[0-9]{{1,2}})[ -/](?P<m>{_MONTH})[ -/]|(?P<n>{_MONTH})\.? (?P<e>[0-9]{{1,2}}),? )"
-    rf"(?P<c>[0-9]{{4}})(?P<t>{_LOOSE_CLOCK})?)"
+STRICT_CLOCK_PATTERN = (
+    r"[ T,]{1,2}(?:(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
+    r"|(?:0?[1-9]|1[0-2]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)? ?[AaPp]\.?[Mm]\.?)"
 )
+"""A time of day that exists, after a date that is not in ISO form."""
+YEAR_FIRST_DAY = "(?P<a>[0-9]{4})(?P<s>[-/.])(?P<b>[0-9]{1,2})[-/.](?P<c>[0-9]{1,2})"
+ORDERED_DAY = "(?P<a>[0-9]{1,2})(?P<s>[-/.])(?P<b>[0-9]{1,2})[-/.](?P<c>[0-9]{4})"
+NAMED_DAY = (
+    rf"(?i:(?:(?P<d>[0-9]{{1,2}})[ -/](?P<m>{_MONTH})[ -/]|(?P<n>{_MONTH})\.? (?P<e>[0-9]{{1,2}}),? )"
+    rf"(?P<c>[0-9]{{4}}))"
+)
+YEAR_FIRST_PATTERN = f"{YEAR_FIRST_DAY}(?P<t>{_LOOSE_CLOCK})?"
+ORDERED_PATTERN = f"{ORDERED_DAY}(?P<t>{_LOOSE_CLOCK})?"
+NAMED_PATTERN = f"{NAMED_DAY}(?P<t>{_LOOSE_CLOCK})?"
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\x\{([0-9a-f]{4})\}", r"\\u\1", pattern), re.ASCII)
 
 
-_NUMBERS = [(shape, _compiled(pattern)) for shape, pattern in NUMBER_PATTERNS]
+_NUMBER = _compiled("|".join(f"(?P<n{place}>{pattern})" for place, (_, pattern) in enumerate(NUMBER_PATTERNS)))
 _ISO = [(shape, _compiled(pattern)) for shape, pattern in ISO_PATTERNS]
 _UUID, _BOOL, _TIME = _compiled(UUID_PATTERN), _compiled(BOOL_PATTERN), _compiled(TIME_PATTERN)
 YEAR_FIRST_TEXT, ORDERED_TEXT, NAMED = (
@@ -237,6 +245,11 @@ def classify(text: str) -> State:
     return _number(text, "_") or _affixed(text) or _temporal(text) or _word(text) or TEXT
 
 
+def classify_date(text: str) -> State:
+    """The state of a text that is known to be no number and to have no spaces around it."""
+    return _temporal(text) or TEXT
+
+
 def classify_string(text: str) -> State:
     """The state of one string of a typed format: never a number, never a boolean; dates in ISO form only."""
     if len(text) > LONGEST:
@@ -259,10 +272,11 @@ def _word(text: str) -> State | None:
 
 
 def _number(text: str, affix: str) -> State | None:
-    for shape, pattern in _NUMBERS:
-        if pattern.fullmatch(text):
-            return replace(_measured(shape, text), affixes=frozenset((affix,)))
-    return None
+    match = _NUMBER.fullmatch(text)
+    if match is None or match.lastgroup is None:
+        return None
+    shape = NUMBER_PATTERNS[int(match.lastgroup[1:])][0]
+    return replace(_measured(shape, text), affixes=frozenset((affix,)))
 
 
 def _measured(shape: int, text: str) -> State:
