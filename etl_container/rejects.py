@@ -43,6 +43,10 @@ class RejectSpool:
         self._records.append(_UNKNOWN if reject.record is None else reject.record)
         self._file.write(json.dumps(asdict(reject), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
 
+    def close(self) -> None:
+        """Let the temporary file go."""
+        self._file.close()
+
     def clear(self) -> None:
         """Forget all: the load starts again."""
         self._file.seek(0)

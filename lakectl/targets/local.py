@@ -314,14 +314,13 @@ class LocalTarget:
                 f"there are rejects of several datasets ({', '.join(sorted(names))}), whose columns differ",
                 hint=f"lakectl rejects {min(names)} --export {path}",
             )
-        with session.transaction():
-            rows = session.stream("list_rejects", dataset=dataset, ids=None, limit=None)
-            fields = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
-            named = (dict(zip((*fields, "text", "source"), row, strict=True)) for row in rows)
-            try:
-                return mending.export(named, Path(path))
-            except PermissionError as error:
-                raise PermissionDeniedError(f"cannot write {path}: {error.strerror}") from error
+        rows = session.stream("list_rejects", dataset=dataset, ids=None, limit=None)
+        fields = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
+        named = (dict(zip((*fields, "text", "source"), row, strict=True)) for row in rows)
+        try:
+            return mending.export(named, Path(path))
+        except PermissionError as error:
+            raise PermissionDeniedError(f"cannot write {path}: {error.strerror}") from error
 
     def retry_rejects(self, dataset: str | None, path: str | None, *, on_event: OnEvent = silent) -> list[RetryReport]:
         session = self._open(on_event)
