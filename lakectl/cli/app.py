@@ -10,6 +10,7 @@ import importlib
 import re
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Annotated, Any
 
@@ -132,7 +133,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line; returns the exit code (see ``lakectl.errors``)."""
     words = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
