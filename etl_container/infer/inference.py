@@ -28,6 +28,7 @@ from etl_container.infer.values import Misfit
 from etl_container.schema import PgType, join
 
 _TYPED_TEXT = Kind.STRING | Kind.TEMPORAL
+_UNTYPED = Kind.TEXT | Kind.VERBATIM
 _NONE = Kind(0)
 
 
@@ -186,6 +187,8 @@ class Inference:
         ):
             return
         column.state = columns.observe(texts, column.state, string=not column.kinds & ~_TYPED_TEXT)
+        if column.state.shapes & shapes.ABSENT:
+            column.effort = max(column.effort, 1)
         if fresh and kind == Kind.TEXT and column.state.hopeless:
             self._count_tokens(column, texts)
 
@@ -288,7 +291,7 @@ class Inference:
                 breaks.append(Break(position, label, batch.ordinal(row), value, None))
         return breaks
 
-    def _cast_column(  # noqa: PLR0917
+    def _cast_column(
         self, column: _Column, reading: Reading, array: pa.Array, kind: Kind, target: Target, fresh: bool
     ) -> tuple[pa.Array, dict[int, Misfit]]:
         if array.type != pa.string():
@@ -303,7 +306,7 @@ class Inference:
             if fresh and column.kept_tokens:
                 self._count_tokens(column, texts)
             return self._without_nul(column, texts), {}
-        if target.type is PgType.JSONB and not target.strict:
+        if target.type is PgType.JSONB and not (target.strict and kind.value & _UNTYPED.value):
             return self._json(column, texts, kind), {}
         exact = reading.type is PgType.DOUBLE and not settled
         string = not kind.value & ~_TYPED_TEXT.value
@@ -311,6 +314,9 @@ class Inference:
             texts, reading, target, exact=exact, string=string, effort=column.effort
         )
         column.effort = max(column.effort, effort)
+        if target.type is PgType.JSONB:
+            typed, found = native.json_without_nul(typed)
+            column.nul = column.nul or found
         return typed, misfits
 
     def _opened(self, column: _Column, reading: Reading, texts: pa.StringArray, kind: Kind) -> dict[int, Misfit] | None:

@@ -120,11 +120,15 @@ def canonical(  # noqa: PLR0911 - one return per type
             return text
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
 def _json(text: str) -> str | Misfit | None:
     if not text:
         return None
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return not_a(PgType.JSONB)
     return text
