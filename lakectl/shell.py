@@ -41,7 +41,7 @@ class Shell:
     def run(self, text: str) -> bool:
         """Run what was typed; False when it asks to leave."""
         text = text.strip()
-        if text.startswith("\\") or text.lower() in ("quit", "exit", "help"):
+        if text.startswith("\\") or text.rstrip(";").lower() in ("quit", "exit", "help"):
             return self._command(text)
         for statement in sqltext.statements(text):
             self._statement(statement)
