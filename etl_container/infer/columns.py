@@ -84,7 +84,7 @@ def matches(texts: pa.StringArray, pattern: str) -> Mask:
 # ---- fast parsers: the typed array, or None when a value is anything but plain -------------------------------------
 
 
-def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str | None = None) -> pa.Array | None:
+def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str | None = None) -> pa.Array | None:  # noqa: PLR0911, PLR0912
     """The plainly written values of the target's type; None when any value is not plainly that.
 
     ``exact``: an integer that a double would round is not a double.
@@ -179,7 +179,7 @@ def _infinite_or_inexact(large: pa.StringArray, exact: bool) -> bool:
 
 
 def extremes(array: pa.Array, kind: type[np.generic]) -> tuple[Any, Any]:
-    """The least and the greatest value of a parsed array, 0 where it is null (as Arrow's parsers leave it); NaN if any."""
+    """The least and the greatest value of a parsed array, 0 where it is null (as Arrow leaves it), or NaN."""
     values = np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
     return (values.min(), values.max()) if values.size else (0, 0)
 
@@ -232,7 +232,7 @@ def uuids(texts: pa.StringArray) -> pa.Array | None:
 # ---- any column ------------------------------------------------------------------------------------------------------
 
 
-def convert(
+def convert(  # noqa: PLR0911, PLR0912
     texts: pa.StringArray, reading: Reading, target: Target, *, exact: bool, string: bool = False, effort: int = 0
 ) -> tuple[pa.Array, dict[int, Misfit], int]:
     """The column as the target's type, the rows that are none of it, and the effort that it took.
@@ -292,7 +292,7 @@ def _tried(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str 
     return parse(texts, target, exact=exact, timezone=timezone)
 
 
-def _plainly(texts: pa.StringArray, reading: Reading, target: Target, *, string: bool) -> pa.StringArray:
+def _plainly(texts: pa.StringArray, reading: Reading, target: Target, *, string: bool) -> pa.StringArray:  # noqa: PLR0911
     """The texts that are written in the column's way, as Arrow parses them; null for all others."""
     match target.type:
         case PgType.BIGINT | PgType.DOUBLE | PgType.NUMERIC:

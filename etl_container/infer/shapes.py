@@ -467,7 +467,7 @@ def order_evidence(state: State) -> str | None:
     return None if day == month else "dmy" if day else "mdy"
 
 
-def _resolve_number(state: State, shapes: int, options: ReadOptions, hints: Hints) -> Reading:
+def _resolve_number(state: State, shapes: int, options: ReadOptions, hints: Hints) -> Reading:  # noqa: PLR0911
     affix = next(iter(state.affixes))
     separators = _separators(state, shapes, affix, hints)
     if isinstance(separators, Reading):
@@ -547,7 +547,7 @@ def _number_notes(decimal: str, group: str, affix: str) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _resolve_temporal(state: State, shapes: int, options: ReadOptions, hints: Hints) -> Reading:
+def _resolve_temporal(state: State, shapes: int, options: ReadOptions, hints: Hints) -> Reading:  # noqa: PLR0911
     nanos = ("fractions of a second beyond microseconds cut",) if state.shapes & Shape.NANOS else ()
     clock = bool(state.shapes & Shape.CLOCK)
     naive = PgType.TIMESTAMPTZ if options.timezone else PgType.TIMESTAMP

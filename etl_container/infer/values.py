@@ -134,7 +134,7 @@ def _json(text: str) -> str | Misfit | None:
     return text
 
 
-def _canonical_number(  # noqa: PLR0911
+def _canonical_number(  # noqa: PLR0911, PLR0912
     text: str, wanted: PgType, reading: Reading, scale: int, strict: bool, exact: bool
 ) -> str | Misfit:
     fraction = wanted is not PgType.BIGINT
@@ -174,7 +174,7 @@ def _canonical_number(  # noqa: PLR0911
     return f"{value:f}"
 
 
-def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: bool, string: bool) -> str | Misfit:
+def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: bool, string: bool) -> str | Misfit:  # noqa: PLR0911
     state = shapes.classify_string(text) if string else shapes.classify(text)
     shape = state.shapes & shapes.TEMPORAL
     if not shape:
