@@ -158,9 +158,14 @@ def _bindings() -> Any:
 
 
 def _completer(target: Target) -> Any:
-    """Tables, columns and keywords by their beginning; names are asked for once, and again when a load changed them."""
-    from prompt_toolkit.completion import WordCompleter
+    """Tables, columns and keywords by their beginning; nothing is offered before a letter is typed."""
+    from prompt_toolkit.completion import ConditionalCompleter, WordCompleter
+    from prompt_toolkit.filters import Condition
 
-    names = target.names()
-    commands = [command.split()[0] for command, _ in HELP if command.startswith("\\")]
-    return WordCompleter([*names, *KEYWORDS, *commands], ignore_case=True, WORD=False)
+    @Condition
+    def begun() -> bool:
+        from prompt_toolkit.application import get_app
+
+        return bool(get_app().current_buffer.document.get_word_before_cursor())
+
+    return ConditionalCompleter(WordCompleter([*target.names(), *KEYWORDS], ignore_case=True), begun)

@@ -51,8 +51,8 @@ def commands() -> str:
 def json_shapes() -> str:
     """The JSON document of every command."""
     text = [
-        "# JSON\n\nWith `--json` a command prints exactly one JSON document on stdout and nothing else. Numbers are JSON"
-        " numbers, exact\nnumbers (numeric) strings, times ISO 8601, absent values null. When a command fails"
+        "# JSON\n\nWith `--json` a command prints exactly one JSON document on stdout and nothing else. Numbers are"
+        " JSON numbers, exact\nnumbers (numeric) strings, times ISO 8601, absent values null. When a command fails"
         " before it has a result, the document is\n\n```text\n"
         '{"error": {"message", "hint", "exit_code"}}\n```\n\nKeys may be added; none is taken away.\n'
     ]

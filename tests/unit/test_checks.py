@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lakectl import checks, config
+from lakectl import checks
 
 
 def program(path: Path) -> Path:
@@ -27,18 +27,3 @@ def test_a_link_to_our_own_program_is_ours(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/lakectl").symlink_to(ours)
     assert checks.shadow_check(str(tmp_path / "bin"), ours).ok
-
-
-def test_a_transform_that_does_not_compile_is_told_with_its_line(tmp_path):
-    (tmp_path / "transforms").mkdir()
-    (tmp_path / "transforms/a.py").write_text("x = 1\ndef broken(:\n")
-    check = checks.transforms_check(config.load(tmp_path, environment={}))
-    assert not check.ok
-    assert "transforms/a.py:2: " in check.detail
-
-
-def test_two_transforms_of_one_dataset_are_told(tmp_path):
-    (tmp_path / "transforms").mkdir()
-    for name in ("a.py", "a.sql"):
-        (tmp_path / "transforms" / name).write_text("")
-    assert not checks.transforms_check(config.load(tmp_path, environment={})).ok

@@ -82,3 +82,17 @@ def test_what_is_not_there_is_told(text, prompt):
 )
 def test_enter_begins_a_new_line_until_the_semicolon(text, done):
     assert shell.finished(text) is done
+
+
+def test_what_is_typed_over_two_lines_is_run_once_and_remembered(lake, tmp_path, capsys):
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+
+    lake.names = lambda: ["flights"]  # type: ignore[attr-defined]
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text("select 1,\r2;\r\\nonsense\r\\q\r")
+        shell.interact(Screen(), lake, history=tmp_path / ".lake" / "history")  # type: ignore[arg-type]
+    assert lake.asked == [("select 1,\n2", False)]
+    assert "error: there is no command \\nonsense" in capsys.readouterr().err
+    assert "select 1,\n+2;" in (tmp_path / ".lake" / "history").read_text()

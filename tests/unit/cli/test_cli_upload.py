@@ -169,7 +169,7 @@ def test_ctrl_c_exits_130_and_closes_the_target(lakectl, tmp_path):
     lakectl.prepare.append(lambda target: setattr(target, "interrupt", True))
     done = lakectl("upload", "a.csv")
     assert done.code == 130
-    assert done.err == "error: interrupted; nothing was left half done\n"
+    assert done.err == "error: interrupted; nothing was left half done\nhint: the same command again goes on\n"
     assert lakectl.target.closed == 1
 
 
