@@ -83,8 +83,8 @@ def _find(name: str) -> Any:
 
 
 def _summary(name: str) -> str:
-    found = _find(name)
-    function = found.registered_callback.callback if isinstance(found, typer.Typer) else found
+    found: Any = _find(name)
+    function = getattr(getattr(found, "registered_callback", None), "callback", found)
     return str(function.__doc__).partition("\n")[0].rstrip(".")
 
 

@@ -185,6 +185,17 @@ def test_run_local_without_arguments_loads_what_is_missing(lakectl):
     assert lakectl.target.asked == [("load", [("raw/late/late.csv", "1")])]
 
 
+@pytest.mark.parametrize(
+    ("folder", "loaded"),
+    [("raw/", True), ("raw", True), ("raw/late/", True), ("raw/other/", False), (".lake/raw", True)],
+)
+def test_a_folder_of_the_raw_zone_stands_for_what_is_missing_in_it(folder, loaded, lakectl, tmp_path):
+    (tmp_path / ".lake/raw/late").mkdir(parents=True)
+    done = lakectl("run-local", folder)
+    assert done.code == 0
+    assert lakectl.target.asked == ([("load", [("raw/late/late.csv", "1")])] if loaded else [])
+
+
 def test_run_local_takes_keys_and_files(lakectl, tmp_path):
     touch(tmp_path / "a.csv")
     lakectl("run-local", "raw/old/old.csv", "a.csv")
