@@ -30,7 +30,7 @@ SCORED_CHARACTERS = 24_000
 STRUCTURE_CHARACTERS = 64_000
 """How much of the text the table's place is decided on."""
 MAX_HEADER_ROWS = 8
-WORD_GAPS = frozenset({" ", ":", ", "})
+WORD_GAPS = frozenset({" ", ":"})
 """Delimiters that every text is full of: only an even number in each line makes them one."""
 SINGLES = (",", ";", "\t", "|", " ", ":", "^", "~", "\x01", "\x1f", "\x1e", "¦", "§", "¬")
 DISCOUNT = {" ": 0.8, ":": 0.5, "^": 0.9, "~": 0.9}
@@ -164,7 +164,7 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
     else:
         delimiters = [d for d in SINGLES if d in text]
         multiples = _multiples(text, delimiters)
-        inner = {multiple[0] for multiple in multiples if multiple == multiple[0] * len(multiple)}
+        inner = {mark for multiple in multiples if len(multiple.strip()) > 1 for mark in multiple.strip()}
         delimiters = [d for d in delimiters if d not in inner] + multiples
         delimiters.append("")
     best, best_score = Dialect(line_terminator=line_terminator), -1.0
@@ -251,10 +251,11 @@ def _score(text: str, dialect: Dialect) -> float:
         widths[len(record.cells)] += 1 / len(records) + (record.end - record.start) / characters  # type: ignore[assignment]
     width = max(widths, key=lambda w: (widths[w], w))
     pattern = widths[width] / 2
-    if dialect.delimiter in WORD_GAPS and pattern < 0.9 and not _quotes_meet(text, records, dialect):
-        pattern **= 3
-    elif pattern < 0.5:
-        pattern **= 2
+    if pattern < 0.9 and not _quotes_meet(text, records, dialect):
+        if dialect.delimiter in WORD_GAPS:
+            pattern **= 3
+        elif pattern < 0.5:
+            pattern **= 2
     parts = (width - 1) / width if width > 1 else 0.25
     cells = [cell for record in records if len(record.cells) == width for cell in record.cells[:80] if cell][:3000]
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
@@ -326,12 +327,7 @@ def _structure(
     records = [_without_mark(record, width) for record in records]
     first = 0 if options.skip_lines else _first_row(records, width)
     rows = [record.cells for record in records]
-    if options.header is False:
-        count = 0
-    else:
-        count = _header_rows(rows, first, width)
-        if count == 0 and options.header:
-            count = 1
+    count = _header_rows(rows, first, width) if options.header is None else int(options.header)
     header_width = len(rows[first]) if count and first < len(rows) else 0
     if count == 1 and header_width > width and len(_trimmed(rows[first])) > width:
         width = len(_trimmed(rows[first]))
@@ -464,7 +460,8 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
         if blank and first + count + 1 < len(rows) and not any(is_value(c) for c in rows[first + count + 1] if c):
             count += 1
             continue
-        if values or not texts or not (texts * 2 > len(typed) or (fills_gaps and not row[0])):
+        full = texts * 2 > len(typed) and _filled(row) * 2 > width
+        if values or not texts or not (full or (fills_gaps and (texts * 2 > len(typed) or not row[0]))):
             break
         count += 1
     return count

@@ -15,6 +15,8 @@ from etl_container.formats.base import Dialect
 MAX_QUOTED = 32 << 20
 """A quoted value that is not closed within so many characters is no quoted value: its quote is a stray one."""
 
+MAX_READINGS = 64
+"""So many ways to read a line with doubtful quotes are tried."""
 MANY_LINES = 20
 """A quoted value of more lines, nearly all of them records on their own, was opened by a stray quote."""
 
@@ -183,42 +185,32 @@ class RecordParser:
             position = after.end()
 
     def _readings(self, own: str) -> Iterator[tuple[Cells, int]]:
-        """Every way to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
-        budget = 64
-        stack: list[tuple[int, Cells]] = [(0, [])]
-        while stack and budget:
-            position, cells = stack.pop()
+        """Ways to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
+        waiting: list[tuple[int, Cells]] = [(0, [])]
+        for _ in range(MAX_READINGS):
+            if not waiting:
+                return
+            position, cells = waiting.pop()
             while True:
-                if self._dialect.quote and self._opens.match(own, position):
-                    found = self._quoted.match(own, position)
-                    if found is None:
-                        literal = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                        lenient = self._lenient.match(own, position)
-                        if lenient is not None:
-                            stack.append((literal, [*cells, own[position:literal] or None]))
-                            if (after := self._split.match(own, literal)) is not None:
-                                stack[-1] = (after.end(), stack[-1][1])
-                            else:
-                                cells_done = stack.pop()[1]
-                                budget -= 1
-                                yield cells_done, len(own)
-                            cells = [*cells, self._unquote(lenient.group(1))]
-                            position = lenient.end()
-                        else:
-                            cells = [*cells, own[position:literal] or None]
-                            position = literal
-                    else:
-                        cells = [*cells, self._unquote(found.group(1))]
-                        position = found.end()
+                end = self._plain.match(own, position).end()  # type: ignore[union-attr]
+                if not (self._dialect.quote and self._opens.match(own, position)):
+                    cells.append(self._unescape(own[position:end]) or None)
+                elif found := self._quoted.match(own, position):
+                    cells.append(self._unquote(found.group(1)))
+                    end = found.end()
                 else:
-                    end = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                    cells = [*cells, self._unescape(own[position:end]) or None]
-                    position = end
-                after = self._split.match(own, position)
-                if after is None:
+                    lenient = self._lenient.match(own, position)
+                    if lenient is None:
+                        cells.append(own[position:end] or None)
+                    else:
+                        if len(waiting) < MAX_READINGS and (after := self._split.match(own, end)):
+                            waiting.append((after.end(), [*cells, own[position:end] or None]))
+                        cells.append(self._unquote(lenient.group(1)))
+                        end = lenient.end()
+                following = self._split.match(own, end)
+                if following is None:
                     break
-                position = after.end()
-            budget -= 1
+                position = following.end()
             yield cells, len(own)
 
     def _unquote(self, body: str) -> str:
