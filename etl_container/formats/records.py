@@ -62,6 +62,9 @@ class RecordParser:
             self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
             self._opens = re.compile(rf"{blank}{q}")
         plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
+        if len(delimiter) == 1:  # the same, quicker
+            c, e = re.escape(delimiter), re.escape(escape or "")
+            plain = rf"(?:{e}.|[^{c}{e}\r\n]|{e}\Z)*+" if escape else rf"[^{c}\r\n]*+"
         self._plain = re.compile(plain, re.DOTALL)
         self._line = re.compile(r"[^\r\n]*+")
 
@@ -72,7 +75,7 @@ class RecordParser:
         """
         records: list[Record] = []
         position, line, size, blank = 0, 0, len(text), False
-        quote = self._dialect.quote
+        quote, escape = self._dialect.quote, self._dialect.escape
         while position < size:
             end = self._line.match(text, position).end()  # type: ignore[union-attr]
             if end >= size - 1 and not final:
@@ -83,7 +86,7 @@ class RecordParser:
                 if content and self._dialect.delimiter in content and not self._spaces:
                     records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
                 blank = True
-            elif (quote is None or quote not in content) and self._dialect.escape is None:
+            elif (quote is None or quote not in content) and (escape is None or escape not in content):
                 records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
                 blank = False
             else:

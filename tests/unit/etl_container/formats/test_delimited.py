@@ -332,7 +332,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
 
     class Endless(io.RawIOBase):
         def __init__(self) -> None:
-            self.left = 3000
+            self.left = 200
 
         def readable(self) -> bool:
             return True
@@ -341,7 +341,7 @@ def test_memory_does_not_grow_with_the_file() -> None:
             if not self.left:
                 return 0
             self.left -= 1
-            block = b"a,b,c\n" if self.left == 2999 else line * (len(buffer) // len(line))
+            block = b"a,b,c\n" if self.left == 199 else line * (len(buffer) // len(line))
             buffer[: len(block)] = block
             return len(block)
 
@@ -385,7 +385,7 @@ def expected(rows: list[Row], width: int) -> list[Row]:
     return kept
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files())
 def test_a_table_written_in_any_dialect_is_read_back_the_same(
     file: tuple[dict[str, object], list[str], list[Row], str],
@@ -436,7 +436,7 @@ def read_back(seed: int, count: int) -> None:
 
 
 def test_a_random_table_is_read_back_without_being_told_its_dialect() -> None:
-    read_back(20240501, 300)
+    read_back(20240501, 200)
 
 
 @pytest.mark.slow
