@@ -511,7 +511,8 @@ class _DelimitedReader:
         """Whether a record of the table's width is the header of another table below this one."""
         if len(record.cells) < 2:
             return False
-        if self._layout.header and tuple(cell or "" for cell in record.cells) == self._layout.header[0]:
+        header = self._layout.header
+        if header and (record.cells[0] or "") == header[0][0] and tuple(c or "" for c in record.cells) == header[0]:
             return True
         if not record.after_blank and not any(odd.after_blank for odd in self._waiting):
             return False
