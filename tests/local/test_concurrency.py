@@ -40,10 +40,9 @@ def upload(key: str, path: str) -> Callable[[LocalTarget], LoadReport]:
 
 def test_two_uploads_of_one_key_at_once_end_with_the_newest_version(lake: Lake) -> None:
     for round_ in range(8):
-        files = [
-            str(lake.write(f"{round_}-{name}.csv", csv_text("v,i", lambda i, n=name: f"{n}{round_},{i}", 2000)))  # type: ignore[misc]
-            for name in "ab"
-        ]
+        values = [f"a{round_}", f"b{round_}"]
+        texts = [csv_text("v,i", [f"{value},{i}" for i in range(2000)]) for value in values]
+        files = [str(lake.write(f"{value}.csv", text)) for value, text in zip(values, texts, strict=True)]
         reports = at_once(lake, [upload("raw/t/x.csv", file) for file in files])
         assert {report.state for report in reports} <= {"loaded", "superseded"}
         newest = max(report.version for report in reports)
@@ -59,7 +58,7 @@ def test_twenty_uploads_of_different_keys_into_one_new_table_load_all_rows(lake:
     jobs = []
     for number in range(20):
         extra = f",column_{number % 4}" if number % 4 else ""
-        text = csv_text(f"id{extra}", lambda i, n=number, e=extra: f"{n * 1000 + i}{',7' if e else ''}", 500)  # type: ignore[misc]
+        text = csv_text(f"id{extra}", [f"{number * 1000 + i}{',7' if extra else ''}" for i in range(500)])
         jobs.append(upload(f"raw/t/{number}.csv", str(lake.write(f"{number}.csv", text))))
     reports = at_once(lake, jobs)
     assert {(report.state, report.rows) for report in reports} == {("loaded", 500)}
@@ -71,7 +70,7 @@ def test_concurrent_loads_that_widen_one_column_lose_nothing(lake: Lake) -> None
     values = ["1", "1.5", "word", "9223372036854775808", "2024-01-01", "true"]
     jobs = []
     for number, value in enumerate(values):
-        path = lake.write(f"{number}.csv", csv_text("id,v", lambda i, v=value: f"{i},{v}", 300))  # type: ignore[misc]
+        path = lake.write(f"{number}.csv", csv_text("id,v", [f"{i},{value}" for i in range(300)]))
         jobs.append(upload(f"raw/t/{number}.csv", str(path)))
     reports = at_once(lake, jobs)
     assert {report.state for report in reports} == {"loaded"}
@@ -80,7 +79,7 @@ def test_concurrent_loads_that_widen_one_column_lose_nothing(lake: Lake) -> None
 
 
 def test_the_same_object_processed_five_times_at_once_is_loaded_once(lake: Lake) -> None:
-    key = lake.land("a.csv", csv_text("x", lambda i: str(i), 3000))
+    key = lake.land("a.csv", csv_text("x", str, 3000))
 
     def job(target: LocalTarget) -> LoadReport:
         (report,) = target.load([(key, None)])
