@@ -86,6 +86,12 @@ def test_with_json_there_is_exactly_one_document(capsys):
     assert json.loads(capsys.readouterr().out) == {"a": 1}
 
 
+@pytest.mark.parametrize("items", [[], [1], [{"a": "ü\x1b"}, {"a": None}]])
+def test_a_streamed_list_is_one_document(items, capsys):
+    ui.Screen(json=True).array(iter(items))
+    assert json.loads(capsys.readouterr().out) == items
+
+
 def test_long_errors_are_not_wrapped_into_pieces(capsys):
     ui.Screen().error(NotFoundError("x" * 300))
     assert capsys.readouterr().err == f"error: {'x' * 300}\n"
