@@ -11,23 +11,11 @@ import pytest
 
 from tests.local.conftest import Lake
 
-INTEGERS = [
-    "year",
-    "month",
-    "day",
-    "dep_time",
-    "sched_dep_time",
-    "dep_delay",
-    "arr_time",
-    "sched_arr_time",
-    "arr_delay",
-    "flight",
-    "air_time",
-    "distance",
-    "hour",
-    "minute",
-]
-TEXTS = ["carrier", "tailnum", "origin", "dest"]
+INTEGERS = (
+    *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay"),
+    *("flight", "air_time", "distance", "hour", "minute"),
+)
+TEXTS = ("carrier", "tailnum", "origin", "dest")
 
 
 @pytest.fixture(scope="module")
