@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -39,6 +40,14 @@ def lakectl(place: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def run(place: Path, *arguments: str) -> str:
+    """A command to its end, which must be good; what it said."""
+    process = lakectl(place, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
 def content(round_: int) -> tuple[str, int]:
     """A file whose rows tell its version, and the sum of its second column."""
     lines = ["id,v,text"]
@@ -54,7 +63,7 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
     file = place / "t.csv"
     text, _total = content(0)
     file.write_text(text)
-    assert lakectl(place, "upload", str(file)).wait() == 0
+    run(place, "upload", str(file))
     with EmbeddedPostgres(place / ".lake" / "postgres") as server:
         # The server stays up between the commands, so that the moments fall into loads rather than starts.
         connection = psycopg2.connect(server.dsn)
@@ -63,7 +72,7 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
         started = time.monotonic()
         text, total = content(1)
         file.write_text(text)
-        assert lakectl(place, "upload", str(file)).wait() == 0
+        run(place, "upload", str(file))
         usual = time.monotonic() - started
         killed = 0
         for round_ in range(2, KILLS + 2):
@@ -80,10 +89,8 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
             assert versions % ROWS == 0, f"rows of two versions after kill {round_}, seed {seed}"
 
             started = time.monotonic()
-            again = lakectl(place, "upload", str(file))
-            said, _ = again.communicate()
+            run(place, "upload", str(file))
             usual = (usual + time.monotonic() - started) / 2
-            assert again.returncode == 0, f"seed {seed}: {said}"
             cursor.execute("select count(*), count(distinct id), sum(v) from t")
             assert cursor.fetchone() == (ROWS, ROWS, total), f"after kill {round_}, seed {seed}"
         cursor.execute("select count(*) from lake.objects where state = 'loaded'")
@@ -91,6 +98,22 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
         connection.close()
     print(f"{killed} of {KILLS} processes were killed before their end")
     assert killed > KILLS // 2
-    listed = lakectl(place, "runs", "--json")
-    said, _ = listed.communicate()
-    assert '"running"' not in said
+    states = [found["state"] for found in json.loads(run(place, "runs", "--json"))]
+    assert "running" not in states
+    assert "failed" in states
+
+
+def test_processes_at_once_share_one_embedded_server_and_leave_none_behind(place: Path) -> None:
+    files = []
+    for number in range(12):
+        file = place / f"{number}.csv"
+        file.write_text("id,v\n" + "".join(f"{number * 100 + i},{i}\n" for i in range(100)))
+        files.append(file)
+    processes = [lakectl(place, "upload", "--dataset", "t", str(file)) for file in files]
+    twice = [lakectl(place, "upload", "--dataset", "same", str(files[0])) for _ in range(2)]
+    for process in (*processes, *twice):
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    counted = run(place, "query", "--format", "csv", "select (select count(*) from t), (select count(*) from same)")
+    assert counted.splitlines()[-1] == "1200,100"
+    assert not EmbeddedPostgres(place / ".lake" / "postgres").status().running
