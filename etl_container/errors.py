@@ -12,6 +12,7 @@ The tree (the control plane's branches live in ``lakectl.errors``)::
     ├── DataError                       6  the data cannot be loaded as it is
     │   ├── UnreadableObjectError       6  no reader can make a table of the bytes
     │   ├── TransformError              6  the user's transform raised
+    │   ├── ContractError               6  the file as a whole cannot keep its contract
     │   ├── SchemaFrozenError           6  the policy forbids what the file needs
     │   └── TooManyRejectsError         6  beyond what the contract tolerates
     ├── WarehouseUnavailableError       7  the database cannot be reached (retryable)
@@ -91,6 +92,10 @@ class UnreadableObjectError(DataError):
 
 class TransformError(DataError):
     """The user's transform raised; the message names its file and line."""
+
+
+class ContractError(DataError):
+    """A column that the contract requires is missing, or is of a kind that its rules make no sense for."""
 
 
 class SchemaFrozenError(DataError):

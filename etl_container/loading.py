@@ -8,6 +8,7 @@ case and three times in the worst, and no row is lost to a guess.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import DataError
 from etl_container.formats import open_table
 from etl_container.formats.base import Description, RawBatch, Reject, Source, TableReader
-from etl_container.infer import Inference
+from etl_container.infer import Break, Inference, TypeBreak
 from etl_container.mending import MendedReader, Spared
 from etl_container.rejects import RejectSpool
 from etl_container.schema import Evolution, describe
@@ -81,6 +82,7 @@ class Loader:
         self._source = source
         self._mended = mended
         self._checker: Checker | None = None
+        self._breaks: list[Break] = []
         self._inference = Inference(dataset.read)
         self._outputs = OutputTypes({}, {}, {})
         self._seconds = {"read": 0.0, "shape": 0.0}
@@ -109,14 +111,14 @@ class Loader:
                     ledger.remember_columns(self.session, self.dataset.table, evolution, nulls, self.run)
                 break
             except Wider as wider:
-                done.notes.append(f"read again with wider types: {wider.reason}")
+                self._breaks += wider.breaks
                 self._survey(wider.batch, rest)
         else:
             raise RuntimeError(f"the types of {self.dataset.name} did not settle in {MAX_PASSES} passes")
         assert shaper.checker is not None
         done.records = done.rows + self.rejects.count()
         done.changes = describe(evolution.changes)
-        done.notes += [*reader.notes, *self._inference.notes]
+        done.notes += [*self._widened(reader), *reader.notes, *self._inference.notes]
         done.source = described(reader.description, reader.labels)
         done.timings = {**self._seconds, "load": time.monotonic() - started}
         self._checker = shaper.checker
@@ -126,6 +128,10 @@ class Loader:
         """What the contract says of the object as a whole and does not hold; after :meth:`load`."""
         assert self._checker is not None
         return self._checker.finish(rows, now)
+
+    def close(self) -> None:
+        """Let the rejects go; after they were kept."""
+        self.rejects.close()
 
     # -- one pass ------------------------------------------------------------------------------------------
 
@@ -148,12 +154,30 @@ class Loader:
     def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
         sample, size = [], 0
         for batch in stream:
+            before = copy.deepcopy(self._inference)
             self._inference.observe(batch)
+            if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
+                self._breaks += _breaks(before, batch)
             sample.append(batch)
             size += batch.data.nbytes
             if size >= SAMPLE_BYTES:
                 break
         return sample
+
+    def _widened(self, reader: TableReader) -> list[str]:
+        """A sentence for each column that a value made wider: which value, and on which line."""
+        first: dict[int, Break] = {}
+        for found in sorted(self._breaks, key=lambda found: found.record):
+            first.setdefault(found.position, found)
+        records = sorted({found.record for found in first.values()})
+        lines = {record: line for record, line, _text in reader.locate(records)} if records else {}
+        types = self._inference.types
+        return [
+            f"column {found.label} widened from {found.was} to {types[found.position]}: "
+            f"{_place(found, lines.get(found.record))} has {found.value[:80]!r}"
+            for found in first.values()
+            if found.was not in (None, types[found.position])
+        ]
 
     def _shaper(self, reader: TableReader, sample: list[RawBatch]) -> Shaper:
         labels = reader.labels
@@ -268,6 +292,19 @@ class Loader:
         """Read the rest of the object without loading it, so that the next pass knows all of it."""
         for unread in chain([batch] if batch is not None else [], rest):
             self._inference.observe(unread)
+
+
+def _breaks(before: Inference, batch: RawBatch) -> Sequence[Break]:
+    """The values of a batch that did not fit what was known before it."""
+    try:
+        before.cast(batch, before.targets)
+    except TypeBreak as broken:
+        return broken.breaks
+    return ()
+
+
+def _place(found: Break, line: int | None) -> str:
+    return f"record {found.record + 1:,}" if line is None else f"line {line:,}"
 
 
 def _ordinals(batch: RawBatch) -> pa.Int64Array:

@@ -127,12 +127,11 @@ def cells_of(text: str | None, source: Mapping[str, Any] | None) -> list[str | N
     delimiter, quote = dialect.get("delimiter", ","), dialect.get("quote", '"')
     if len(delimiter) != 1:
         return list(text.split(delimiter))
-    quoting = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
     rows = csv.reader(
         io.StringIO(text.replace("\0", ""), newline=""),
         delimiter=delimiter,
         quotechar=quote or '"',
-        quoting=quoting,
+        quoting=csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL,
         escapechar=dialect.get("escape"),
     )
     cells: list[str] = next(rows, [])

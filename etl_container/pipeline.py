@@ -63,6 +63,10 @@ class _Attempt:
     loader: Loader | None = None
     transform: str | None = None
 
+    def close(self) -> None:
+        if self.loader is not None:
+            self.loader.close()
+
 
 def process_object(
     ref: ObjectRef,
@@ -129,6 +133,7 @@ def _process(
             _failed(session, ref, dataset, attempt, stopped)
         raise
     finally:
+        attempt.close()
         if not session.broken:
             ledger.release(session, attempt.run)
 
@@ -146,6 +151,8 @@ def rehearse(ref: ObjectRef, lake: LakeRules, store: ObjectStore, session: Sessi
         return _report(ref, dataset, attempt, "loaded", loaded)
     except LakectlError as error:
         return _report(ref, dataset, attempt, "failed", error=error)
+    finally:
+        attempt.close()
 
 
 class _RehearsedError(Exception):

@@ -30,6 +30,10 @@ class RejectSpool:
         self._offsets = array("q")
         self._records = array("q")
 
+    def __del__(self) -> None:
+        # The file goes with the spool, quietly: Python would warn of a file that was never closed.
+        self._file.close()
+
     def __len__(self) -> int:
         return len(self._offsets)
 
@@ -38,6 +42,10 @@ class RejectSpool:
         self._offsets.append(self._file.tell())
         self._records.append(_UNKNOWN if reject.record is None else reject.record)
         self._file.write(json.dumps(asdict(reject), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+
+    def close(self) -> None:
+        """Let the temporary file go."""
+        self._file.close()
 
     def clear(self) -> None:
         """Forget all: the load starts again."""

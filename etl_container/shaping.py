@@ -16,7 +16,7 @@ from etl_container.contract import Checker
 from etl_container.datasets import Dataset
 from etl_container.errors import SchemaFrozenError
 from etl_container.formats.base import RawBatch, Reject, RejectSink
-from etl_container.infer import CastResult, FitError, Inference, Target, TypeBreak, fit, type_of
+from etl_container.infer import Break, CastResult, FitError, Inference, Target, TypeBreak, fit, type_of
 from etl_container.schema import (
     ColumnSchema,
     Evolution,
@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 class Wider(Exception):  # noqa: N818
     """The types that the pass began with cannot hold the rest of the file."""
 
-    def __init__(self, reason: str, batch: RawBatch | None) -> None:
+    def __init__(self, reason: str, batch: RawBatch | None, breaks: Sequence[Break] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.batch = batch
         """The batch that does not fit."""
+        self.breaks = tuple(breaks)
+        """The values of the file that do not fit, where it is they."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class Shaper:
         try:
             cast = self.inference.cast(batch, self._targets)
         except TypeBreak as broken:
-            raise Wider(str(broken), batch) from broken
+            raise Wider(str(broken), batch, broken.breaks) from broken
         for failure in cast.failures:
             self.rejects.add(Reject(failure.reason, failure.record, column=failure.label, value=failure.value))
         if cast.batch.num_rows == 0:
@@ -258,8 +260,6 @@ class Shaper:
     def _checked(
         self, data: pa.RecordBatch, records: pa.Int64Array | None
     ) -> tuple[pa.RecordBatch, pa.Int64Array | None]:
-        import pyarrow as pa
-
         assert self.checker is not None
         mask, violations = self.checker.check(data, records)
         if not violations:
@@ -268,8 +268,7 @@ class Shaper:
         for violation in violations:
             column = violation.column and (labels.get(violation.column) or violation.column)
             self.rejects.add(Reject(violation.reason, violation.record, column=column, value=violation.value))
-        keep = pa.array(mask)
-        return data.filter(keep), None if records is None else records.filter(keep)
+        return data.filter(mask), None if records is None else records.filter(mask)
 
 
 def _ordinals(cast: CastResult) -> pa.Int64Array:

@@ -7,6 +7,7 @@ merged into one another, by building the table again from all of its runs but th
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
@@ -77,9 +78,9 @@ def _restored(
     started = time.monotonic()
     run = ledger.begin_within(session, ref, dataset, kind="restore")
     mode = LoadMode.APPEND if dataset.mode is LoadMode.APPEND else LoadMode.REPLACE_OBJECT
-    loader = _loader(session, ref, replace(dataset, mode=mode), lake, store, run)
-    loaded = loader.load(())
-    rejects = ledger.keep_rejects(session, run, loader.rejects.located(loader.reader))
+    with contextlib.closing(_loader(session, ref, replace(dataset, mode=mode), lake, store, run)) as loader:
+        loaded = loader.load(())
+        rejects = ledger.keep_rejects(session, run, loader.rejects.located(loader.reader))
     ledger.decide(session, ref, "loaded", run)
     ledger.finish(
         session,
@@ -106,8 +107,8 @@ def _rebuilt(session: Session, found: ledger.Run, dataset: Dataset, lake: LakeRu
     newest: dict[str, ObjectRef] = {}
     for run, _bucket, key, version in session.run("replay_of_table", table=dataset.table):
         ref = newest[key] = store.find(key, version)
-        loader = _loader(session, ref, dataset, lake, store, run)
-        rows = loader.load(()).rows
+        with contextlib.closing(_loader(session, ref, dataset, lake, store, run)) as loader:
+            rows = loader.load(()).rows
         session.run("recount_run", run=run, rows=rows)
         restored += rows
         if key == found.key:

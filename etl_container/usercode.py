@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etl_container.errors import DataError
+from etl_container.errors import LakectlError
 
 _PREFIX = "_lake_user_code_"
 _numbers = itertools.count(1)
@@ -120,8 +120,8 @@ def quits(path: Path, error: SystemExit) -> bool:
 
 
 def failure(
-    kind: type[DataError], path: Path, error: BaseException, *, details: str = "", hint: str | None = None
-) -> DataError:
+    kind: type[LakectlError], path: Path, error: BaseException, *, details: str = "", hint: str | None = None
+) -> LakectlError:
     """An exception of the user's code as ours: place, type, text, the line of code, then ``details``."""
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     message = f"{where(path, error)}: {type(error).__name__}" + (f": {cut(text, 500)}" if text else "")

@@ -202,8 +202,8 @@ class Session:
             return cursor.fetchall() if cursor.description is not None else []
 
     def stream(self, name: str, **parameters: Any) -> Iterator[tuple[Any, ...]]:
-        """The rows of a named query through a server-side cursor, inside a transaction."""
-        with translated(), self.connection.cursor(name="stream") as cursor:
+        """The rows of a named query through a server-side cursor, a page at a time."""
+        with translated(), self.connection.cursor(name="stream", withhold=True) as cursor:
             cursor.itersize = 1000
             cursor.execute(sql_files.query(name), parameters)
             yield from cursor

@@ -28,7 +28,6 @@ def all_checks(load: Callable[[], Lake], open_target: Callable[[Lake], Target]) 
         return
     named = f"{lake.file}" if lake.file else f"no lake.toml; the defaults hold in {lake.root}"
     yield Check("settings", ok=True, detail=named)
-    yield transforms_check(lake)
     try:
         target = open_target(lake)
     except LakectlError as error:
@@ -76,28 +75,6 @@ def variables_check(environment: dict[str, str]) -> Check:
         detail=f"{', '.join(strange)}: not read by lakectl",
         fix=f"did you mean {near[0]}?" if near else f"unset {strange[0]}; known are {', '.join(known)}",
     )
-
-
-def transforms_check(lake: Lake) -> Check:
-    """Every transform is Python that compiles; no dataset has two."""
-    folder = lake.transforms_dir
-    scripts = sorted(folder.glob("*.py")) if folder.is_dir() else []
-    queries = sorted(folder.glob("*.sql")) if folder.is_dir() else []
-    for script in scripts:
-        try:
-            compile(script.read_bytes(), str(script), "exec")
-        except SyntaxError as error:
-            return Check("transforms", ok=False, detail=f"{script}:{error.lineno}: {error.msg}", fix="mend the file")
-        except OSError as error:
-            return Check("transforms", ok=False, detail=f"{script}: {error.strerror}", fix=f"chmod u+r {script}")
-    if double := sorted({path.stem for path in scripts} & {path.stem for path in queries}):
-        return Check(
-            "transforms",
-            ok=False,
-            detail=f"{double[0]} has a .py and a .sql transform",
-            fix=f"remove {folder / double[0]}.py or .sql",
-        )
-    return Check("transforms", ok=True, detail=f"{len(scripts) + len(queries)} found in {folder}")
 
 
 def _same(one: Path, other: Path) -> bool:

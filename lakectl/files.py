@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from lakectl.errors import InfrastructureError, LakectlError, NotFoundError, PermissionDeniedError, UsageError
+from lakectl.errors import (
+    DataError,
+    InfrastructureError,
+    LakectlError,
+    NotFoundError,
+    PermissionDeniedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from etl_container.formats.base import Source
 
 Writable = BinaryIO
 
@@ -88,3 +99,42 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def source(path: str, *, name: str | None = None) -> Iterator[Source]:
+    """A file, a pipe, or standard input (``-``) as the readers take it: readable any number of times.
+
+    Raises:
+        NotFoundError: no such file.
+        PermissionDeniedError: it may not be read.
+        UsageError: it is a directory.
+        DataError: it is empty.
+    """
+    from etl_container.formats.base import Source
+
+    if path != "-" and os.path.isfile(path):
+        with _readable(path):
+            size = os.stat(path).st_size
+        if not size:
+            raise DataError(f"{path} is empty", hint="look at where it comes from; there is nothing in it to read")
+        yield Source(name or os.path.basename(path), size, lambda: open(path, "rb"), path)  # noqa: SIM115 — a factory
+        return
+    with tempfile.NamedTemporaryFile(prefix="lakectl-") as copy:
+        if path == "-":
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        else:
+            with _readable(path) as stream:
+                shutil.copyfileobj(stream, copy)
+        copy.flush()
+        if not copy.tell():
+            raise DataError(f"{'standard input' if path == '-' else path} is empty")
+        shown = name or ("standard input" if path == "-" else os.path.basename(path))
+        yield Source(shown, copy.tell(), lambda: open(copy.name, "rb"), copy.name)  # noqa: SIM115 — a factory
+
+
+def _readable(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise translated(error, path) from None

@@ -127,6 +127,8 @@ def with_hint(report: LoadReport) -> LoadReport:
     """The report of a failure, always with a next step."""
     if report.state != "failed" or report.hint:
         return report
+    if not report.version:
+        return replace(report, hint="nothing of it was landed; mend the file and upload it again")
     return replace(report, hint=f"lakectl explain {report.run or report.key}")
 
 

@@ -5,6 +5,7 @@ Each command's help says its shape; a test holds the two together.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from lakectl.targets.base import (
 )
 
 if TYPE_CHECKING:
+    from etl_container.preview import Preview
     from etl_container.report import LoadReport
 
 Shape = dict[str, Any]
@@ -63,6 +65,34 @@ def landed(fact: Landed, dataset: str, table: str) -> Shape:
         "changes": [],
         "notes": [],
     }
+
+
+def preview(fact: Preview, changes: tuple[str, ...] | None) -> Shape:
+    """The document of ``preview``."""
+    return {
+        "format": fact.format,
+        "compression": fact.compression,
+        "encoding": fact.encoding,
+        "dialect": None if fact.dialect is None else asdict(fact.dialect),
+        "table": fact.table,
+        "others": list(fact.others),
+        "columns": [{"name": column.name, "label": column.label, "type": column.type} for column in fact.columns],
+        "rows": fact.rows,
+        "rejects": fact.rejects,
+        "first_rejects": [
+            {"line": one.line, "column": one.column, "value": one.value, "reason": one.reason, "text": one.text}
+            for one in fact.first_rejects
+        ],
+        "notes": list(fact.notes),
+        "sample": [list(row) for row in fact.sample],
+        "ddl": fact.ddl,
+        "changes": None if changes is None else list(changes),
+    }
+
+
+def written(path: str, output: str | None, table: str | None, rows: int, error: str | None = None) -> Shape:
+    """One table of ``cat``."""
+    return {"path": path, "output": output, "table": table, "rows": rows, "error": error}
 
 
 def table(fact: TableInfo) -> Shape:

@@ -41,7 +41,7 @@ class Shell:
     def run(self, text: str) -> bool:
         """Run what was typed; False when it asks to leave."""
         text = text.strip()
-        if text.startswith("\\") or text.lower() in ("quit", "exit", "help"):
+        if text.startswith("\\") or text.rstrip(";").lower() in ("quit", "exit", "help"):
             return self._command(text)
         for statement in sqltext.statements(text):
             self._statement(statement)
@@ -158,9 +158,14 @@ def _bindings() -> Any:
 
 
 def _completer(target: Target) -> Any:
-    """Tables, columns and keywords by their beginning; names are asked for once, and again when a load changed them."""
-    from prompt_toolkit.completion import WordCompleter
+    """Tables, columns and keywords by their beginning; nothing is offered before a letter is typed."""
+    from prompt_toolkit.completion import ConditionalCompleter, WordCompleter
+    from prompt_toolkit.filters import Condition
 
-    names = target.names()
-    commands = [command.split()[0] for command, _ in HELP if command.startswith("\\")]
-    return WordCompleter([*names, *KEYWORDS, *commands], ignore_case=True, WORD=False)
+    @Condition
+    def begun() -> bool:
+        from prompt_toolkit.application import get_app
+
+        return bool(get_app().current_buffer.document.get_word_before_cursor())
+
+    return ConditionalCompleter(WordCompleter([*target.names(), *KEYWORDS], ignore_case=True), begun)

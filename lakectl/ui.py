@@ -180,6 +180,16 @@ class Screen:
         json.dump(value, sys.stdout, ensure_ascii=False, indent=2, default=_plain)
         sys.stdout.write("\n")
 
+    def array(self, items: Iterable[Any]) -> None:
+        """The JSON document where it is a list that may not fit into memory."""
+        self._documents += 1
+        begun = False
+        for item in items:
+            sys.stdout.write(",\n  " if begun else "[\n  ")
+            json.dump(item, sys.stdout, ensure_ascii=False, default=_plain)
+            begun = True
+        sys.stdout.write("\n]\n" if begun else "[]\n")
+
     def table(self, labels: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] = ()) -> None:
         """A table of facts; cut to the terminal's width there, whole in a pipe."""
         lines = table_lines(labels, rows, right=right, width=self.width if self.on_terminal else None)

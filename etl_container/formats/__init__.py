@@ -38,14 +38,12 @@ def open_table(source: Source, options: ReadOptions, rejects: RejectSink) -> Tab
         UnreadableObjectError: the bytes are empty, damaged, or no table; so may ``batches`` later.
         ConfigError: an option that cannot be used.
     """
-    from etl_container.formats.compression import read_head, unwrap, zip_kind
+    from etl_container.formats.compression import read_head, unwrap
     from etl_container.formats.detect import detect
 
     unwrapped = unwrap(source, options)
     inner = unwrapped.source
-    head = read_head(inner)
-    kind = zip_kind(inner) if head.startswith(b"PK\x03\x04") else None
-    found = detect(head, inner.name, options, document=kind)
+    found = detect(read_head(inner), inner.name, options, document=unwrapped.document)
     return _Table(_reader(found, inner, options, rejects), unwrapped)
 
 

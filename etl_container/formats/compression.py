@@ -139,6 +139,8 @@ class Unwrapped:
     """The zip member that ``source`` is."""
     others: tuple[str, ...] = ()
     """The other zip members that may hold tables."""
+    document: str | None = None
+    """What document ``source`` is (``xlsx``, ``ods``, ``docx`` …) when it only uses zip as its container."""
 
 
 def decompress(source: Source, options: ReadOptions) -> tuple[Source, str | None]:
@@ -163,14 +165,13 @@ def unwrap(source: Source, options: ReadOptions) -> Unwrapped:
     for _ in range(MAX_LAYERS + 1):
         head = read_head(result.source)
         if head.startswith(_ZIP_MAGIC):
-            inner = _open_zip(result, options)
+            result = _open_zip(result, options)
+            if result.document is not None:
+                return result
         elif codec := next((c for c in _CODECS if c.magic.match(head)), None):
-            inner = _inflated(result, codec)
+            result = _inflated(result, codec)
         else:
             return result
-        if inner is None:
-            return result
-        result = inner
     raise UnreadableObjectError(
         f"{source.name} is compressed more than {MAX_LAYERS} times over.",
         hint="Decompress it and upload what is inside.",
@@ -347,16 +348,6 @@ def office_kind(names: list[str], mimetype: str = "") -> str | None:
     return next((kind for member, kind in _OFFICE if member.lower() in present), None)
 
 
-def zip_kind(source: Source) -> str | None:
-    """:func:`office_kind` of the archive ``source``, from its directory.
-
-    Raises:
-        UnreadableObjectError: the archive's directory cannot be read.
-    """
-    with local_copy(source) as path, _zip_file(path, source.name) as archive:
-        return _archive_kind(archive)
-
-
 def _archive_kind(archive: zipfile.ZipFile) -> str | None:
     names = archive.namelist()
     mimetype = ""
@@ -383,13 +374,13 @@ def _zip_file(path: str, name: str) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _open_zip(outer: Unwrapped, options: ReadOptions) -> Unwrapped | None:
-    """The one member of the archive that is the table; None for a document that only uses zip as its container."""
+def _open_zip(outer: Unwrapped, options: ReadOptions) -> Unwrapped:
+    """The one member of the archive that is the table; or the document that the archive is."""
     archive_name = outer.source.name
     copy = LocalCopy(outer.source)
     with _zip_file(copy.path, archive_name) as archive:
-        if _archive_kind(archive) is not None:
-            return None
+        if document := _archive_kind(archive):
+            return replace(outer, source=_of_copy(copy, outer.source), document=document)
         members = [info.filename for info in archive.infolist() if _may_be_table(info)]
     if not members:
         raise UnreadableObjectError(f"{archive_name} is a zip archive without any file in it that has bytes.")
@@ -531,6 +522,11 @@ class LocalCopy:
         """Remove the temporary file, if there is one."""
         if self._finalizer is not None:
             self._finalizer()
+
+
+def _of_copy(copy: LocalCopy, source: Source) -> Source:
+    """``source`` as a file on this machine, which stays as long as the result does."""
+    return replace(source, open=lambda: Path(copy.path).open("rb"), path=copy.path)
 
 
 def _remove(path: str) -> None:

@@ -198,6 +198,7 @@ class _Span:
     record: int
     line: int
     offset: int
+    fast: bool = False
 
 
 class _Builder:
@@ -286,7 +287,10 @@ class _DelimitedReader:
         self._labels = self._layout.labels
         self._notes.sentences.extend(self._layout.notes)
         self._dialect = self._layout.dialect
-        self._parser = RecordParser(self._dialect, len(self._labels))
+        width = len(self._labels)
+        self._parser = RecordParser(self._dialect, width)
+        self._strict = RecordParser(self._dialect, 1 if width == 1 else None)
+        """For what is known to be well formed: it weighs no other reading."""
         self._arrow = _arrow_parser(self._layout)
 
     @property
@@ -388,11 +392,13 @@ class _DelimitedReader:
         if self._arrow is not None:
             taken = self._arrow(blocks.data, blocks.ended)
             if taken is not None and not taken.suspect:
+                self._spans[-1] = replace(self._spans[-1], fast=True)
                 return self._fast(blocks, taken, ordinal, builder)
         return self._tolerant(blocks, ordinal, builder)
 
     def _fast(self, blocks: _Blocks, taken: _Taken, ordinal: int, builder: _Builder) -> int:
         line = blocks.line
+        blocks.take(taken.size, taken.lines)
         # Rows of Arrow's batch and odd rows interleave: an odd row's index counts both kinds.
         done = index = 0
         for odd_row, odd_line, text, after_blank in taken.odd:
@@ -405,7 +411,7 @@ class _DelimitedReader:
                 done += size
                 ordinal += size
             index = odd_row + 1
-            records, _, _ = self._parser.records(text, final=True)
+            records, _, _ = self._strict.records(text, final=True)
             for record in records:
                 self._hold(_Odd(record.cells, ordinal, line + odd_line + 1, text, after_blank), builder)
                 ordinal += 1
@@ -418,7 +424,6 @@ class _DelimitedReader:
                 return ordinal
             self._emit(taken, done, size, ordinal, builder)
             ordinal += size
-        blocks.take(taken.size, taken.lines)
         return ordinal
 
     def _emit(self, taken: _Taken, start: int, size: int, ordinal: int, builder: _Builder) -> None:
@@ -458,51 +463,56 @@ class _DelimitedReader:
                     hint="This is not a delimited text, or its line ends are missing.",
                 )
             blocks.want(size)
-        width = len(self._labels)
-        for at in wrong:
-            if at < position:
-                self._notes.at(
-                    f"bytes wrong in {self._encoding.label}, read as Windows-1252",
-                    blocks.line + line_ends(text[:at]) + 1,
-                )
-        for index, record in enumerate(records):
-            cells = record.cells
-            where = blocks.line + record.line + 1
-            if "\x00" in text[record.start : record.end]:
-                cells = [cell and (cell.replace("\x00", "") or None) for cell in cells]
-                self._notes.at("NUL bytes dropped", where)
-            if record.stray:
-                self._notes.at("a stray quote taken as it stands", where)
-            if len(cells) == width:
-                following = records[index + 1] if index + 1 < len(records) else None
-                if self._begins_table(record, following):
-                    gap = next((odd.line for odd in self._waiting if odd.after_blank), where)
-                    self._waiting = [odd for odd in self._waiting if odd.line < gap]
-                    self.next_line = gap - 1
-                    return ordinal
-                if any(cell is not None for cell in cells):
-                    self._settle(builder, at_end=False)
-                    if self.next_line is None:
-                        self._flush_empty(builder)
-                        builder.row(cells, ordinal)
-                else:
-                    self._hold_empty(ordinal, 1)
-            else:
-                self._hold(_Odd(cells, ordinal, where, text[record.start : record.end], record.after_blank), builder)
-            if self.next_line is not None:
-                return ordinal
-            ordinal += 1
         taken = (
             len(blocks.data) if position == len(text) and blocks.ended else _byte_length(blocks.data, text, position)
         )
+        first, line, last = blocks.line + 1, blocks.line + 1, 0
+        for at in wrong:
+            if at < taken:
+                line += line_ends(blocks.data[last:at])
+                last = at
+                self._notes.at(f"bytes wrong in {self._encoding.label}, read as Windows-1252", line)
         blocks.take(taken, lines)
+        for index, record in enumerate(records):
+            following = records[index + 1] if index + 1 < len(records) else None
+            self._take(record, following, text, first + record.line, ordinal, builder)
+            if self.next_line is not None:
+                return ordinal
+            ordinal += 1
         return ordinal
+
+    def _take(
+        self, record: Record, following: Record | None, text: str, line: int, ordinal: int, builder: _Builder
+    ) -> None:
+        """Take one record that the tolerant path found: a row, an empty one, an odd one, or another table's header."""
+        cells = record.cells
+        if "\x00" in text[record.start : record.end]:
+            cells = [cell and (cell.replace("\x00", "") or None) for cell in cells]
+            self._notes.at("NUL bytes dropped", line)
+        if record.stray:
+            self._notes.at("a stray quote taken as it stands", line)
+        if len(cells) != len(self._labels):
+            self._hold(_Odd(cells, ordinal, line, text[record.start : record.end], record.after_blank), builder)
+        elif self._begins_table(record, following):
+            gap = next((odd.line for odd in self._waiting if odd.after_blank), line)
+            self._waiting = [odd for odd in self._waiting if odd.line < gap]
+            self.next_line = gap - 1
+        elif any(cell is not None for cell in cells):
+            self._settle(builder, at_end=False)
+            if self.next_line is None:
+                self._flush_empty(builder)
+                builder.row(cells, ordinal)
+        elif self._waiting:
+            self._hold(_Odd(cells, ordinal, line, "", record.after_blank), builder)
+        else:
+            self._hold_empty(ordinal, 1)
 
     def _begins_table(self, record: Record, following: Record | None) -> bool:
         """Whether a record of the table's width is the header of another table below this one."""
         if len(record.cells) < 2:
             return False
-        if self._layout.header and tuple(cell or "" for cell in record.cells) == self._layout.header[0]:
+        header = self._layout.header
+        if header and (record.cells[0] or "") == header[0][0] and tuple(c or "" for c in record.cells) == header[0]:
             return True
         if not record.after_blank and not any(odd.after_blank for odd in self._waiting):
             return False
@@ -554,7 +564,7 @@ class _DelimitedReader:
                 self._repair(odd, builder)
         if below:
             below.reverse()
-            told = " / ".join(odd.text.strip()[:100] for odd in below)[:300]
+            told = " / ".join(odd.text.strip()[:100] for odd in below if odd.text)[:300]
             lines = f"{len(below)} line{'s' if len(below) > 1 else ''}"
             self._notes.sentences.append(f"{lines} below the table skipped, from line {below[0].line} on: {told}")
 
@@ -562,11 +572,14 @@ class _DelimitedReader:
         """Whether a record at the end of a table is not one of its rows: a single text."""
         filled = [cell for cell in odd.cells if cell]
         wide = len(self._labels) > 2 or odd.after_blank
-        return len(self._labels) > 1 and wide and len(filled) == 1 and not dialects.is_value(filled[0])
+        return len(self._labels) > 1 and wide and len(filled) <= 1 and not any(map(dialects.is_value, filled))
 
     def _repair(self, odd: _Odd, builder: _Builder) -> None:
         width = len(self._labels)
         cells = odd.cells
+        if len(cells) == width:  # of empty cells only
+            builder.row(cells, odd.ordinal)
+            return
         if len(cells) < width:
             self._notes.at("short rows padded with nulls", odd.line)
             builder.row(self._padded(cells), odd.ordinal)
@@ -627,10 +640,14 @@ class _DelimitedReader:
                 size = following.offset - span.offset
                 blocks.want(size)
                 text, _ = to_text(blocks.data[:size])
-                found, _, _ = self._parser.records(text, final=True)
+                found, _, _ = (self._strict if span.fast else self._parser).records(text, final=True)
                 while record is not None and record < following.record:
-                    at = found[record - span.record]
-                    yield record, span.line + at.line + 1, text[at.start : at.end]
+                    index = record - span.record
+                    if index < len(found):
+                        at = found[index]
+                        yield record, span.line + at.line + 1, text[at.start : at.end]
+                    else:
+                        yield record, None, None
                     record = next(wanted, None)
                 if record is None:
                     return
@@ -728,7 +745,7 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
                 parse_options=pa_csv.ParseOptions(
                     delimiter=delimiter,
                     quote_char=quote or False,
-                    newlines_in_values=True,
+                    newlines_in_values=False,
                     invalid_row_handler=keep,
                 ),
                 convert_options=convert,
@@ -737,13 +754,27 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
             return None
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         odd = _with_lines(block, ragged, quotes) if ragged else []
-        lines = block.count(b"\n")
-        return _Taken(columns, cut, lines, odd, suspect(block, columns))
+        lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
+        return _Taken(
+            columns, cut, lines, odd, suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
+        )
 
-    def suspect(block: bytes, columns: Sequence[Any]) -> bool:
-        if width > 1 and layout.header and pc.any(pc.equal(columns[0], layout.header[0][0])).as_py():
+    told = [(j, label) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
+
+    def repeated(columns: Sequence[Any]) -> bool:
+        """Whether the header stands among the rows again."""
+        mask = None
+        for j, label in told:
+            here = pc.fill_null(pc.equal(columns[j], label), False)
+            mask = here if mask is None else pc.and_(mask, here)
+            if not pc.any(mask).as_py():
+                return False
+        return mask is not None
+
+    def suspect(block: bytes, columns: Sequence[Any], *, rows: int, lines: int) -> bool:
+        if width > 1 and repeated(columns):
             return True
-        if width > 1 and layout.typed and (b"\n\n" in block or b"\n\r\n" in block):
+        if width > 1 and layout.typed and rows < lines:
             after_blank = itertools.islice(re.finditer(rb"\n\r?\n([^\r\n]+)", block), MAX_GAPS)
             for found in after_blank:
                 cells = found.group(1).decode("utf-8", "replace").split(delimiter)

@@ -133,7 +133,7 @@ def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None
         head: its first bytes; 64 KiB are plenty.
         name: its name, looked at only where the bytes leave a choice, and for messages.
         options: ``format`` overrules everything but the choice among the spreadsheet formats.
-        document: what a zip-based document is by its directory (``compression.zip_kind``); None guesses.
+        document: what a zip-based document is by its directory (``compression.unwrap``); None guesses.
 
     Raises:
         UnreadableObjectError: it is empty, or no table; the message says what it looks like.
@@ -253,16 +253,21 @@ def _is_noise(text: str) -> bool:
 _JSON_START: Final = re.compile(
     r'\s*(?:\{\s*(?:"(?:[^"\\\n]|\\.)*"\s*:|\})|\[\s*(?:[\[{"\]]|-?\d|true\b|false\b|null\b))'
 )
+_PAGE: Final = re.compile(r"\s*\[\s*\{")
 _MEMBER: Final = re.compile(r'\s*\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 
 
 def _text_format(head: bytes, name: str) -> str:
     text = decoded_head(head)
+    if text.startswith("\x1e"):
+        # RFC 7464: JSON text sequences.
+        return "json"
     extension = _extension(name)
     json_named = extension in {"json", "jsonl", "ndjson", "geojson"}
     if _JSON_START.match(text) or (text[:64].lstrip()[:1] in ("{", "[") and (json_named or _many_json_lines(text))):
         if found := _json_format(text):
-            return found
+            is_lines = found == "json" and extension in {"jsonl", "ndjson"} and _breaks_within_line(text)
+            return "jsonl" if is_lines else found
         if json_named:
             return "jsonl" if extension in {"jsonl", "ndjson"} else "json"
     # Lines of bare scalars are a one-column CSV unless the name claims otherwise.
@@ -289,13 +294,16 @@ def _json_format(text: str) -> str | None:
     last = text.splitlines()[-1]
     whole = [line for line in lines if _is_document(line)]
     if len(lines) >= 2 and len(whole) * 2 > len(lines):
-        return "jsonl"
+        # Lines that are pages of records, [{…}, {…}], are opened like any other array.
+        return "json" if all(_PAGE.match(line) for line in whole) else "jsonl"
     if len(lines) == 1 and whole and last.strip():
         # Two lines, the second perhaps cut off by the end of the head.
-        return "jsonl" if last.lstrip()[:1] in ("{", "[") else None
+        return "json" if _PAGE.match(last) else "jsonl" if last.lstrip()[:1] in ("{", "[") else None
     start = len(text) - len(text.lstrip())
     try:
-        value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+        value, end = json.JSONDecoder(strict=False, parse_int=str).raw_decode(text, start)
+    except RecursionError:
+        return "json"
     except json.JSONDecodeError as error:
         # Cut off by the end of the head, or broken late: JSON. Broken at once: something else.
         return "json" if _MEMBER.match(text) or (text[start : start + 1] == "[" and error.pos > start + 1) else None
@@ -305,13 +313,25 @@ def _json_format(text: str) -> str | None:
     return "json"
 
 
+def _breaks_within_line(text: str) -> bool:
+    """Whether the first line is broken before its end, so that no document can go on behind it."""
+    line = text.lstrip().partition("\n")[0].rstrip()
+    try:
+        json.loads(line, strict=False, parse_int=str)
+    except json.JSONDecodeError as error:
+        return error.pos < len(line)
+    except RecursionError:
+        pass
+    return False
+
+
 def _is_document(line: str) -> bool:
     line = line.strip()
     if line[:1] not in ("{", "[") or line[-1:] not in ("}", "]"):
         return False
     try:
-        json.loads(line, strict=False)
-    except ValueError:
+        json.loads(line, strict=False, parse_int=str)
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -14,10 +14,11 @@ Nothing here reads a file, and nothing here is sure: ``ReadOptions`` overrides e
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from etl_container.errors import ConfigError
@@ -29,6 +30,8 @@ SCORED_CHARACTERS = 24_000
 STRUCTURE_CHARACTERS = 64_000
 """How much of the text the table's place is decided on."""
 MAX_HEADER_ROWS = 8
+WORD_GAPS = frozenset({" ", ":"})
+"""Delimiters that every text is full of: only an even number in each line makes them one."""
 SINGLES = (",", ";", "\t", "|", " ", ":", "^", "~", "\x01", "\x1f", "\x1e", "¦", "§", "¬")
 DISCOUNT = {" ": 0.8, ":": 0.5, "^": 0.9, "~": 0.9}
 """Characters that stand in ordinary text need better evidence."""
@@ -39,7 +42,10 @@ _NUMBER = (
     r"[-+(]?\s?[$€£¥]?\s?[-+]?(?:\d{1,3}(?:[ ,.'\u00a0\u202f]\d{3})+|\d+)?(?:[.,]?\d+)?\.?"
     r"(?:[eE][-+]?\d+)?\)?\s?(?:%|[$€£¥]|USD|EUR|GBP)?"
 )
-_DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- /.]?[A-Za-z]{3,9}\.?[- /.,]{0,2}\d{2,4}|[A-Za-z]{3,9}[- ]\d{1,2},? \d{4}"
+_DATE = (
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|[A-Za-z]{3,9}[- ]\d{1,2},? \d{4}"
+    r"|\d{1,2}[- /.]?[A-Za-z]{3,9}\.?[- /.,]{0,2}\d{2,4}"
+)
 _MONTH = r"\d{1,2}-[A-Z][a-z]{2}|[A-Z][a-z]{2}-\d{2}"
 _TIME = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+|,\d{3,6})?)?(?:\s?[AaPp]\.?[Mm]\.?)?(?:\s?(?:Z|[-+]\d{2}:?\d{2}))?"
 _VALUE = re.compile(rf"(?=.*\d)(?:{_NUMBER})|{_DATE}|{_MONTH}|{_TIME}|(?:{_DATE})[T ,]+{_TIME}")
@@ -150,13 +156,15 @@ def _records(text: str, dialect: Dialect, width: int | None = None) -> list[Reco
 
 def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
     line_terminator = _line_terminator(text)
-    given = options.delimiter or told
+    if options.escape is not None and options.escape == (options.quote or '"'):
+        options = replace(options, escape=None)  # a doubled quote, as always
+    given = (options.delimiter or "").replace("\\t", "\t") or told
     if given is not None:
         delimiters = [given]
     else:
         delimiters = [d for d in SINGLES if d in text]
         multiples = _multiples(text, delimiters)
-        inner = {mark for multiple in multiples for mark in multiple if mark != " "}
+        inner = {mark for multiple in multiples if len(multiple.strip()) > 1 for mark in multiple.strip()}
         delimiters = [d for d in delimiters if d not in inner] + multiples
         delimiters.append("")
     best, best_score = Dialect(line_terminator=line_terminator), -1.0
@@ -232,6 +240,8 @@ def _escapes(text: str, plain: Dialect, escaped: Dialect) -> bool:
 
 def _score(text: str, dialect: Dialect) -> float:
     records = _records(text, dialect)
+    plain = [record for record in records if not (record.cells[0] or "").startswith("#")]
+    records = plain if len(plain) > 1 else records
     if not records:
         return 0.0
     # Remarks above a table are many lines at times, but short ones: lines and characters count half each.
@@ -241,11 +251,27 @@ def _score(text: str, dialect: Dialect) -> float:
         widths[len(record.cells)] += 1 / len(records) + (record.end - record.start) / characters  # type: ignore[assignment]
     width = max(widths, key=lambda w: (widths[w], w))
     pattern = widths[width] / 2
+    if pattern < 0.9 and not _quotes_meet(text, records, dialect):
+        if dialect.delimiter in WORD_GAPS:
+            pattern **= 3
+        elif pattern < 0.5:
+            pattern **= 2
     parts = (width - 1) / width if width > 1 else 0.25
     cells = [cell for record in records if len(record.cells) == width for cell in record.cells[:80] if cell][:3000]
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
     strays = sum(record.stray for record in records) / len(records)
     return pattern * parts * type_score * (1 - strays / 2)
+
+
+def _quotes_meet(text: str, records: Sequence[Record], dialect: Dialect) -> bool:
+    """Whether most records hold quoted values right beside a delimiter, which ordinary text does not."""
+    if dialect.quote is None:
+        return False
+    beside = (dialect.delimiter + dialect.quote, dialect.quote + dialect.delimiter)
+    quoted = sum(
+        not record.stray and all(mark in text[record.start : record.end] for mark in beside) for record in records
+    )
+    return quoted * 2 > len(records)
 
 
 def _goodness(cell: str, dialect: Dialect) -> float:
@@ -297,15 +323,11 @@ def _structure(
 ) -> Layout:
     if not records:
         return Layout(dialect, ("column_1",), (), skipped, tuple(notes))
-    width = _width(records)
+    width = _first_block(records) or _width(records)
+    records = [_without_mark(record, width) for record in records]
     first = 0 if options.skip_lines else _first_row(records, width)
     rows = [record.cells for record in records]
-    if options.header is False:
-        count = 0
-    else:
-        count = _header_rows(rows, first, width)
-        if count == 0 and options.header:
-            count = 1
+    count = _header_rows(rows, first, width) if options.header is None else int(options.header)
     header_width = len(rows[first]) if count and first < len(rows) else 0
     if count == 1 and header_width > width and len(_trimmed(rows[first])) > width:
         width = len(_trimmed(rows[first]))
@@ -324,7 +346,8 @@ def _structure(
     else:
         data_line = skipped + records[-1].line + 1
     dialect = Dialect(dialect.delimiter, dialect.quote, dialect.escape, dialect.line_terminator, bool(header))
-    body = [row for row in rows[first + count :] if len(row) == width][:500]
+    end = next((i for i in range(first + count + 2, len(records)) if records[i].after_blank), len(records))
+    body = [row for row in rows[first + count : end] if len(row) == width][:500]
     typed = tuple(j for j in range(width) if _is_typed([row[j] for row in body], 0.9))
     return Layout(dialect, labels, header, data_line, tuple(notes), typed)
 
@@ -335,6 +358,22 @@ def _width(records: Sequence[Record]) -> int:
     if not widths:
         return len(records[0].cells)
     return max(widths, key=lambda w: (widths[w], w))
+
+
+def _first_block(records: Sequence[Record]) -> int | None:
+    """The width of the lines before the first blank one, when these are a table on their own and not a remark."""
+    end = next((i for i, record in enumerate(records) if i and record.after_blank), None)
+    if end is None or end < max(3, min(10, len(records) // 4)):
+        return None
+    rows = [record.cells for record in records[:end]]
+    return len(rows[0]) if len({len(row) for row in rows}) == 1 and heads_table(rows) else None
+
+
+def _without_mark(record: Record, width: int) -> Record:
+    """A header behind a comment mark (``# x y z``), without the mark."""
+    if len(record.cells) == width + 1 and record.cells[0] in {"#", "%", "//"}:
+        return replace(record, cells=record.cells[1:])
+    return record
 
 
 def _trimmed(cells: Sequence[str | None]) -> list[str | None]:
@@ -421,7 +460,8 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
         if blank and first + count + 1 < len(rows) and not any(is_value(c) for c in rows[first + count + 1] if c):
             count += 1
             continue
-        if values or not texts or not (texts * 2 > len(typed) or (fills_gaps and not row[0])):
+        full = texts * 2 > len(typed) and _filled(row) * 2 > width
+        if values or not texts or not (full or (fills_gaps and (texts * 2 > len(typed) or not row[0]))):
             break
         count += 1
     return count
@@ -447,7 +487,7 @@ def _years(top: Sequence[str | None], typed: Sequence[int], evidence: Sequence[S
     if len(cells) < 2 or not all(re.fullmatch(r"\d{1,4}", cell) for _, cell in cells):
         return False
     numbers = [int(cell) for _, cell in cells]
-    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    steps = {b - a for a, b in itertools.pairwise(numbers)}
     if len(steps) != 1 or abs(steps.pop()) not in {1, 5, 10}:
         return False
     texts = sum(1 for cell in top if cell and not is_value(cell))
@@ -485,6 +525,8 @@ def _shape(cell: str) -> str:
 def _fitted(cells: Sequence[str | None], width: int, below: Sequence[Sequence[str | None]]) -> list[str]:
     """A header row's cells as ``width`` texts."""
     texts = [cell or "" for cell in cells]
+    if len(texts) == width - 1 and any(len(row) == width and row[-1] for row in below[:50]):
+        return ["", *texts]  # the column of row names has no label
     while len(texts) > width and "" in texts:
         del texts[len(texts) - 1 - texts[::-1].index("")]
     return texts[:width] + [""] * (width - len(texts))

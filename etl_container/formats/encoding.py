@@ -9,6 +9,7 @@ and counted.
 from __future__ import annotations
 
 import codecs
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -34,6 +35,22 @@ MAGIC = (
     (b"SQLite format 3\x00", "an SQLite database"),
     (b"PAR1", "a Parquet file"),
 )
+
+
+LEGACY = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
+    *("iso8859_2", "iso8859_5", "iso8859_7", "koi8_r", "cp866", "cp850", "mac_roman"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+)
+"""The encodings that data files are met in, besides Unicode's; ISO 8859-1 and -15 hide in Windows-1252."""
+MULTIBYTE = frozenset({"cp932", "euc_jp", "gb18030", "big5", "cp949"})
+WESTERN_SIGNS = frozenset("‘’“”„‚–—…•€£¥§©®™°±²³¹µ¶·«»¿¡¼½¾×÷ªº\xa0\xad†‡‰‹›¢¬´¨¸")
+BESIDE_LETTERS = frozenset("‘’“”„‚–—…•·«»¿¡\xa0\xad‹›")
+"""The signs of these that stand within or before words."""
+FEW = 10
+"""So few bytes above ASCII tell no language."""
+CLEARLY = 0.03
+"""By so much another encoding must read more like a language (0 to 1) than Windows-1252, where that reads well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +111,40 @@ def utf8_blocks(stream: BinaryIO, encoding: Encoding, size: int, wrong: list[int
             yield block
         return
 
-    def guess(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeDecodeError):
-            raise error
-        wrong[0] += error.end - error.start
-        return repair(error.object[error.start : error.end]), error.end
+    decoder = codecs.getincrementaldecoder(encoding.codec)(_GUESS)
+    while True:
+        block = stream.read(size)
+        with _Guesses() as guessed:
+            text = decoder.decode(block, final=not block)
+        wrong[0] += len(guessed)
+        yield text.encode("utf-8", "replace")
+        if not block:
+            return
 
-    handler = f"etl-guess-{id(wrong):x}"
-    codecs.register_error(handler, guess)
-    decoder = codecs.getincrementaldecoder(encoding.codec)(handler)
-    while block := stream.read(size):
-        yield decoder.decode(block).encode("utf-8", "replace")
-    yield decoder.decode(b"", final=True).encode("utf-8", "replace")
+
+_GUESS = "etl-container-guess"
+_local = threading.local()
+
+
+class _Guesses:
+    """Collects where, in the bytes decoded within it by this thread, the wrong ones stand."""
+
+    def __enter__(self) -> list[int]:
+        _local.guessed = []
+        return _local.guessed  # type: ignore[no-any-return]
+
+    def __exit__(self, *_: object) -> None:
+        _local.guessed = []
+
+
+def _guess(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    _local.guessed.append(error.start)
+    return repair(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_GUESS, _guess)
 
 
 def repair(wrong: bytes) -> str:
@@ -114,27 +153,9 @@ def repair(wrong: bytes) -> str:
 
 
 def to_text(block: bytes) -> tuple[str, list[int]]:
-    """UTF-8 as text, wrong bytes repaired; with the positions, in the text, of the repaired characters."""
-    try:
-        return block.decode("utf-8"), []
-    except UnicodeDecodeError:
-        pass
-    parts: list[str] = []
-    at: list[int] = []
-    start = length = 0
-    while True:
-        try:
-            parts.append(block[start:].decode("utf-8"))
-        except UnicodeDecodeError as error:
-            good = block[start : start + error.start].decode("utf-8")
-            bad = repair(block[start + error.start : start + error.end])
-            parts += (good, bad)
-            length += len(good)
-            at.append(length)
-            length += len(bad)
-            start += error.end
-        else:
-            return "".join(parts), at
+    """UTF-8 as text, wrong bytes repaired; with the positions of these bytes."""
+    with _Guesses() as guessed:
+        return block.decode("utf-8", _GUESS), list(guessed)
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:
@@ -191,10 +212,38 @@ def _refuse_binary(head: bytes, name: str) -> None:
 
 
 def _by_charset(head: bytes) -> str:
-    """What charset-normalizer makes of the lines that hold something else than ASCII."""
+    """The legacy encoding of a text: Windows-1252 where it reads well so, else what charset-normalizer finds best."""
     from charset_normalizer import from_bytes
 
     lines = [line for line in head.splitlines(keepends=True) if not line.isascii()]
     sample = b"".join(lines)[:65536]
-    best = from_bytes(sample).best()
-    return "cp1252" if best is None else codecs.lookup(best.encoding).name
+    western = _is_western(sample)
+    found = list(from_bytes(sample, cp_isolation=list(LEGACY)))
+    if not found:
+        return "cp1252"
+    best = found[0]
+    if western and sum(byte > 0x7F for byte in sample) < FEW:
+        return "cp1252"
+    if western and best.encoding not in MULTIBYTE:
+        own = next((match for match in found if match.encoding == "cp1252"), None)
+        if own is None or best.coherence <= own.coherence + CLEARLY:
+            return "cp1252"
+    return codecs.lookup(best.encoding).name
+
+
+def _is_western(sample: bytes) -> bool:
+    """Whether the bytes above ASCII are, in Windows-1252, what Western European text holds where it stands."""
+    text = sample.decode("cp1252", "replace")
+    odd = total = letters = 0
+    for before, char, after in zip(" " + text, text, text[1:] + " ", strict=False):
+        if char <= "\x7f":
+            letters += char.isalpha()
+            continue
+        total += 1
+        if char.isalpha():
+            # A capital within a word, or the signs that Western words lack.
+            odd += (char.isupper() and before.islower()) or char in "ƒªºþðÞÐ"
+        else:
+            within = after.isalpha() and (before.isalpha() or char in "£¦¯¼¾")
+            odd += char not in WESTERN_SIGNS or (within and char not in BESIDE_LETTERS)
+    return odd * 20 <= total <= letters

@@ -214,7 +214,7 @@ def _utf8(stream: BinaryIO, encoding: str) -> BinaryIO:
     """``stream`` as UTF-8 without a byte order mark."""
     if encoding not in ("utf-8", "utf-8-sig"):
         return cast(BinaryIO, io.BufferedReader(_Transcoding(stream, encoding)))
-    return cast(BinaryIO, io.BufferedReader(_WithoutMark(stream), BLOCK_BYTES // 4))
+    return cast(BinaryIO, io.BufferedReader(_WithoutMark(stream), 256 << 10))
 
 
 class _WithoutMark(io.RawIOBase):
@@ -590,7 +590,7 @@ def _envelope(head: bytes, *, whole: bool) -> tuple[str, int, tuple[str, ...]] |
     be one row; and never when another array of objects is beside it.
     """
     text = head.decode("utf-8", "ignore")
-    decoder = json.JSONDecoder(strict=False)
+    decoder = json.JSONDecoder(strict=False, parse_int=str)
     position = _skip(text, 0)
     if text[position : position + 1] != "{":
         return None

@@ -15,6 +15,8 @@ from etl_container.formats.base import Dialect
 MAX_QUOTED = 32 << 20
 """A quoted value that is not closed within so many characters is no quoted value: its quote is a stray one."""
 
+MAX_READINGS = 64
+"""So many ways to read a line with doubtful quotes are tried."""
 MANY_LINES = 20
 """A quoted value of more lines, nearly all of them records on their own, was opened by a stray quote."""
 
@@ -60,6 +62,9 @@ class RecordParser:
             self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
             self._opens = re.compile(rf"{blank}{q}")
         plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
+        if len(delimiter) == 1:  # the same, quicker
+            c, e = re.escape(delimiter), re.escape(escape or "")
+            plain = rf"(?:{e}.|[^{c}{e}\r\n]|{e}\Z)*+" if escape else rf"[^{c}\r\n]*+"
         self._plain = re.compile(plain, re.DOTALL)
         self._line = re.compile(r"[^\r\n]*+")
 
@@ -70,7 +75,7 @@ class RecordParser:
         """
         records: list[Record] = []
         position, line, size, blank = 0, 0, len(text), False
-        quote = self._dialect.quote
+        quote, escape = self._dialect.quote, self._dialect.escape
         while position < size:
             end = self._line.match(text, position).end()  # type: ignore[union-attr]
             if end >= size - 1 and not final:
@@ -81,7 +86,7 @@ class RecordParser:
                 if content and self._dialect.delimiter in content and not self._spaces:
                     records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
                 blank = True
-            elif (quote is None or quote not in content) and self._dialect.escape is None:
+            elif (quote is None or quote not in content) and (escape is None or escape not in content):
                 records.append(Record(self._split_plain(content), line, position, end, after_blank=blank))
                 blank = False
             else:
@@ -183,42 +188,32 @@ class RecordParser:
             position = after.end()
 
     def _readings(self, own: str) -> Iterator[tuple[Cells, int]]:
-        """Every way to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
-        budget = 64
-        stack: list[tuple[int, Cells]] = [(0, [])]
-        while stack and budget:
-            position, cells = stack.pop()
+        """Ways to read one line, its doubtful quotes being taken as quotes or as characters; likely ones first."""
+        waiting: list[tuple[int, Cells]] = [(0, [])]
+        for _ in range(MAX_READINGS):
+            if not waiting:
+                return
+            position, cells = waiting.pop()
             while True:
-                if self._dialect.quote and self._opens.match(own, position):
-                    found = self._quoted.match(own, position)
-                    if found is None:
-                        literal = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                        lenient = self._lenient.match(own, position)
-                        if lenient is not None:
-                            stack.append((literal, [*cells, own[position:literal] or None]))
-                            if (after := self._split.match(own, literal)) is not None:
-                                stack[-1] = (after.end(), stack[-1][1])
-                            else:
-                                cells_done = stack.pop()[1]
-                                budget -= 1
-                                yield cells_done, len(own)
-                            cells = [*cells, self._unquote(lenient.group(1))]
-                            position = lenient.end()
-                        else:
-                            cells = [*cells, own[position:literal] or None]
-                            position = literal
-                    else:
-                        cells = [*cells, self._unquote(found.group(1))]
-                        position = found.end()
+                end = self._plain.match(own, position).end()  # type: ignore[union-attr]
+                if not (self._dialect.quote and self._opens.match(own, position)):
+                    cells.append(self._unescape(own[position:end]) or None)
+                elif found := self._quoted.match(own, position):
+                    cells.append(self._unquote(found.group(1)))
+                    end = found.end()
                 else:
-                    end = self._plain.match(own, position).end()  # type: ignore[union-attr]
-                    cells = [*cells, self._unescape(own[position:end]) or None]
-                    position = end
-                after = self._split.match(own, position)
-                if after is None:
+                    lenient = self._lenient.match(own, position)
+                    if lenient is None:
+                        cells.append(own[position:end] or None)
+                    else:
+                        if len(waiting) < MAX_READINGS and (after := self._split.match(own, end)):
+                            waiting.append((after.end(), [*cells, own[position:end] or None]))
+                        cells.append(self._unquote(lenient.group(1)))
+                        end = lenient.end()
+                following = self._split.match(own, end)
+                if following is None:
                     break
-                position = after.end()
-            budget -= 1
+                position = following.end()
             yield cells, len(own)
 
     def _unquote(self, body: str) -> str:
@@ -234,8 +229,10 @@ class RecordParser:
         return re.sub(re.escape(escape) + r"(.)", r"\1", value, flags=re.DOTALL)
 
 
-def line_ends(text: str) -> int:
+def line_ends(text: str | bytes) -> int:
     """How many physical lines end in ``text``."""
+    if isinstance(text, bytes):
+        return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
@@ -28,6 +28,7 @@ from etl_container.infer.values import Misfit
 from etl_container.schema import PgType, join
 
 _TYPED_TEXT = Kind.STRING | Kind.TEMPORAL
+_UNTYPED = Kind.TEXT | Kind.VERBATIM
 _NONE = Kind(0)
 
 
@@ -40,8 +41,8 @@ class _Column:
     kinds: Kind = _NONE
     natives: frozenset[PgType] = frozenset()
     native_scale: int = 0
-    dirty: bool = False
-    """Its batches need cleaning (null tokens, spaces, separators): do not try without."""
+    effort: int = 0
+    """What its batches take to cast, see ``columns.convert``."""
     kept_tokens: Counter[str] = field(default_factory=Counter)
     """Null tokens that stay text because the column is text."""
     nul: bool = False
@@ -72,6 +73,15 @@ class _Column:
         return Reading(PgType.TEXT)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What ``cast`` does with each column, for these targets."""
+
+    targets: tuple[Target | None, ...]
+    casts: tuple[tuple[int, _Column, Reading, Target, pa.DataType], ...]
+    schema: pa.Schema
+
+
 class Inference:
     """Decides the types of a file's columns and casts its batches to them.
 
@@ -83,6 +93,7 @@ class Inference:
         self._options = options
         self._columns: list[_Column] = []
         self._readings: tuple[Reading, ...] | None = None
+        self._plan: _Plan | None = None
         self._nulls = pa.array(options.nulls, pa.string()) if options.nulls else None
         self._counted = 0
         """The first record whose null tokens are not counted yet."""
@@ -156,6 +167,7 @@ class Inference:
             self._observe_column(self._columns[position], array, batch.kinds[position], fresh)
         self._seen(batch)
         self._readings = None
+        self._plan = None
 
     def _seen(self, batch: RawBatch) -> None:
         rows = batch.data.num_rows
@@ -174,7 +186,9 @@ class Inference:
             column.kinds not in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN) and (column.kinds & ~_TYPED_TEXT)
         ):
             return
-        column.state = columns.observe(texts, column.state, None, string=not column.kinds & ~_TYPED_TEXT)
+        column.state = columns.observe(texts, column.state, string=not column.kinds & ~_TYPED_TEXT)
+        if column.state.shapes & shapes.ABSENT:
+            column.effort = max(column.effort, 1)
         if fresh and kind == Kind.TEXT and column.state.hopeless:
             self._count_tokens(column, texts)
 
@@ -211,39 +225,30 @@ class Inference:
         Raises:
             TypeBreak: a value of a column that is not strict does not fit what was observed so far.
         """
+        plan = self._plan_for(tuple(targets))
         fresh = batch.first_record >= self._counted
         arrays: list[pa.Array] = []
-        fields: list[pa.Field] = []
         failures: list[CellFailure] = []
         breaks: list[Break] = []
         rows = batch.data.num_rows
-        for position, target in enumerate(targets):
-            if target is None:
+        raw = batch.data.columns
+        for position, column, reading, target, wanted in plan.casts:
+            if position >= len(raw):
+                arrays.append(pa.nulls(rows, wanted))
                 continue
-            reading = self.readings[position] if position < len(self._columns) else Reading(None)
-            label = self._columns[position].label if position < len(self._columns) else ""
-            target = _scaled(target, reading)
-            if position >= batch.data.num_columns:
-                array = pa.nulls(rows, arrow_type(target))
-            else:
-                column = self._columns[position] if position < len(self._columns) else _Column(label)
-                label = batch.data.schema.field(position).name
-                array, misfits = self._cast_column(column, reading, batch, position, target, fresh)
-                for row, misfit in misfits.items():
-                    value = native.to_text(batch.data.column(position).slice(row, 1))[0].as_py()
-                    record = batch.ordinal(row)
-                    if target.strict:
-                        failures.append(CellFailure(record, row, position, label, value, misfit.reason))
-                    else:
-                        breaks.append(Break(position, label, record, value, reading.type))
-                        break
+            array, misfits = self._cast_column(column, reading, raw[position], batch.kinds[position], target, fresh)
             arrays.append(array)
-            fields.append(pa.field(label, arrow_type(target)))
+            for row, misfit in misfits.items():
+                value = native.to_text(raw[position].slice(row, 1))[0].as_py()
+                if not target.strict:
+                    breaks.append(Break(position, column.label, batch.ordinal(row), value, reading.type))
+                    break
+                failures.append(CellFailure(batch.ordinal(row), row, position, column.label, value, misfit.reason))
         breaks += self._unknown_columns(batch, len(targets))
         if breaks:
             raise TypeBreak(breaks)
         self._seen(batch)
-        typed = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else _empty(rows)
+        typed = pa.RecordBatch.from_arrays(arrays, schema=plan.schema) if arrays else _empty(rows)
         if not failures:
             return CastResult(typed, batch.first_record, batch.records, [])
         keep = np.ones(rows, bool)
@@ -254,6 +259,26 @@ class Inference:
         failures.sort(key=lambda failure: (failure.row, failure.position))
         mask = pa.array(keep)
         return CastResult(typed.filter(mask), batch.first_record, records.filter(mask), failures)
+
+    def _plan_for(self, targets: tuple[Target | None, ...]) -> _Plan:
+        """What to do with each column; the same for every batch until something is observed."""
+        if self._plan is None or self._plan.targets != targets:
+            casts = []
+            for position, target in enumerate(targets):
+                if target is None:
+                    continue
+                known = position < len(self._columns)
+                column = self._columns[position] if known else _Column("")
+                reading = self.readings[position] if known else Reading(None)
+                exact = (
+                    target
+                    if target.scale is not None or target.type is not PgType.NUMERIC
+                    else replace(target, scale=reading.scale)
+                )
+                casts.append((position, column, reading, exact, arrow_type(exact)))
+            schema = pa.schema([pa.field(column.label, wanted) for _, column, _, _, wanted in casts])
+            self._plan = _Plan(targets, tuple(casts), schema)
+        return self._plan
 
     def _unknown_columns(self, batch: RawBatch, known: int) -> list[Break]:
         """A break for each column with values that has no target yet."""
@@ -267,9 +292,8 @@ class Inference:
         return breaks
 
     def _cast_column(
-        self, column: _Column, reading: Reading, batch: RawBatch, position: int, target: Target, fresh: bool
+        self, column: _Column, reading: Reading, array: pa.Array, kind: Kind, target: Target, fresh: bool
     ) -> tuple[pa.Array, dict[int, Misfit]]:
-        array, kind = batch.data.column(position), batch.kinds[position]
         if array.type != pa.string():
             return self._cast_native(column, array, target)
         texts = self._without_nulls(array)
@@ -282,17 +306,22 @@ class Inference:
             if fresh and column.kept_tokens:
                 self._count_tokens(column, texts)
             return self._without_nul(column, texts), {}
-        if target.type is PgType.JSONB and not target.strict:
+        if target.type is PgType.JSONB and not (target.strict and kind.value & _UNTYPED.value):
             return self._json(column, texts, kind), {}
         exact = reading.type is PgType.DOUBLE and not settled
-        string = not kind & ~_TYPED_TEXT
-        typed, misfits, dirty = columns.convert(texts, reading, target, exact=exact, string=string, dirty=column.dirty)
-        column.dirty = column.dirty or dirty
+        string = not kind.value & ~_TYPED_TEXT.value
+        typed, misfits, effort = columns.convert(
+            texts, reading, target, exact=exact, string=string, effort=column.effort
+        )
+        column.effort = max(column.effort, effort)
+        if target.type is PgType.JSONB:
+            typed, found = native.json_without_nul(typed)
+            column.nul = column.nul or found
         return typed, misfits
 
     def _opened(self, column: _Column, reading: Reading, texts: pa.StringArray, kind: Kind) -> dict[int, Misfit] | None:
         """A break, where the batch settles what was open: a column of nulls or of ambiguous values, a new kind."""
-        if reading.type is not None and not reading.open and not kind & ~column.kinds:
+        if reading.type is not None and not reading.open and not kind.value & ~column.kinds.value:
             return None
         wider = _Column(column.label, column.state, column.kinds, column.natives, column.native_scale)
         self._observe_column(wider, texts, kind, fresh=False)
@@ -353,12 +382,6 @@ def has_nanos(array: pa.Array) -> bool:
     counts = array.view(pa.int64())
     counts = counts.drop_null() if counts.null_count else counts
     return bool((counts.to_numpy() % 1000).any())
-
-
-def _scaled(target: Target, reading: Reading) -> Target:
-    if target.type is PgType.NUMERIC and target.scale is None:
-        return Target(target.type, target.strict, reading.scale, target.fixed)
-    return target
 
 
 def _first_value(array: pa.Array) -> tuple[int, str]:

@@ -121,7 +121,7 @@ def fit(array: pa.Array, target: Target) -> pa.Array:
         raise _first_misfit(array, wanted, target, error) from None
 
 
-def _cast(array: pa.Array, wanted: pa.DataType, target: Target) -> pa.Array:
+def _cast(array: pa.Array, wanted: pa.DataType, target: Target) -> pa.Array:  # noqa: PLR0911
     kind = array.type
     types = pa.types
     if is_text(kind):
@@ -168,7 +168,7 @@ def _first_misfit(array: pa.Array, wanted: pa.DataType, target: Target, error: E
     return FitError(low, str(value), f"no {target.type} ({str(error).splitlines()[0][:120]})")
 
 
-def to_text(array: pa.Array, *, is_uuid: bool = False) -> pa.StringArray:
+def to_text(array: pa.Array, *, is_uuid: bool = False) -> pa.StringArray:  # noqa: PLR0911
     """Any array as texts that PostgreSQL would read back as the value."""
     array = unwrapped(array)
     kind = array.type
@@ -231,8 +231,8 @@ def to_json(array: pa.Array) -> pa.StringArray:
         if value is None:
             texts.append(None)
         else:
-            value = value if plain else _reshaped(value, array.type)
-            texts.append(orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode())
+            shaped = value if plain else _reshaped(value, array.type)
+            texts.append(orjson.dumps(shaped, default=_default, option=orjson.OPT_NON_STR_KEYS).decode())
     return pa.array(texts, pa.string())
 
 
@@ -275,7 +275,7 @@ def _key(key: Any) -> str:
     return text.strip('"')
 
 
-def _default(value: Any) -> Any:
+def _default(value: Any) -> Any:  # noqa: PLR0911
     if isinstance(value, Decimal):
         return orjson.Fragment(f"{value:f}") if value.is_finite() else None
     if isinstance(value, int):

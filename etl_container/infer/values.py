@@ -5,7 +5,6 @@ Columns go through Arrow's kernels (``columns``); only the few values that those
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import re
 from decimal import Decimal, InvalidOperation
@@ -13,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from etl_container.infer import shapes
-from etl_container.infer.shapes import LONGEST, SPACES, TOKENS, Reading, Shape
+from etl_container.infer.shapes import SPACES, TOKENS, Reading, Shape
 from etl_container.schema import PgType
 
 
@@ -91,8 +90,6 @@ def canonical(  # noqa: PLR0911 - one return per type
         return _json(stripped)
     if not stripped or stripped in TOKENS:
         return None
-    if len(stripped) > LONGEST and not strict:
-        return not_a(wanted)
     match wanted:
         case PgType.BIGINT | PgType.DOUBLE | PgType.NUMERIC:
             if string and not strict:
@@ -100,6 +97,8 @@ def canonical(  # noqa: PLR0911 - one return per type
             return _canonical_number(stripped, wanted, reading, scale, strict, exact)
         case PgType.BOOLEAN:
             word = stripped.lower()
+            if string and not strict:
+                return not_a(wanted)
             if word in (_TRUE if strict else ("true",)):
                 return "true"
             return "false" if word in (_FALSE if strict else ("false",)) else not_a(wanted)
@@ -121,17 +120,21 @@ def canonical(  # noqa: PLR0911 - one return per type
             return text
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
 def _json(text: str) -> str | Misfit | None:
     if not text:
         return None
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return not_a(PgType.JSONB)
     return text
 
 
-def _canonical_number(  # noqa: PLR0911
+def _canonical_number(  # noqa: PLR0911, PLR0912
     text: str, wanted: PgType, reading: Reading, scale: int, strict: bool, exact: bool
 ) -> str | Misfit:
     fraction = wanted is not PgType.BIGINT
@@ -171,7 +174,7 @@ def _canonical_number(  # noqa: PLR0911
     return f"{value:f}"
 
 
-def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: bool, string: bool) -> str | Misfit:
+def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: bool, string: bool) -> str | Misfit:  # noqa: PLR0911
     state = shapes.classify_string(text) if string else shapes.classify(text)
     shape = state.shapes & shapes.TEMPORAL
     if not shape:
@@ -185,6 +188,8 @@ def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: boo
     }.get(shape, {"iso", "ymd"})
     if reading.order not in orders and not (strict and (len(orders) == 1 or "iso" in orders)):
         return not_a(wanted, "" if len(orders) == 1 else ": day first or month first?")
+    if state.marks and reading.mark not in state.marks and not strict:
+        return not_a(wanted)
     if "iso" in orders:
         day, clock = text[:10], text[10:].strip(" T")
     else:
@@ -200,30 +205,19 @@ def _canonical_temporal(text: str, wanted: PgType, reading: Reading, strict: boo
     if wanted is PgType.TIMESTAMPTZ:
         if not zone and reading.timezone is None:
             return not_a(wanted, ": it says no zone")
-        return _in_range(moment, zone) or not_a(wanted)
+        return moment + zone
     return not_a(wanted, " without a zone") if zone else moment
-
-
-def _in_range(moment: str, zone: str) -> str | None:
-    """The moment with its zone, unless its UTC falls out of the years 1 to 9999."""
-    if moment[:4] in ("0001", "9999") and zone not in ("", "Z"):
-        offset = dt.datetime.fromisoformat(f"2000-01-01T00:00:00{zone}").utcoffset() or dt.timedelta()
-        try:
-            dt.datetime.fromisoformat(f"{moment[:10]}T00:00") - offset
-        except OverflowError:
-            return None
-    return moment + zone
 
 
 def _day_and_clock(text: str, order: str) -> tuple[str, str]:
     """A date that is not in ISO form, as its ISO date and time of day (empty when it says none)."""
     if order == "named":
-        match = shapes._NAMED.fullmatch(text)
+        match = shapes.NAMED.fullmatch(text)
         assert match is not None
-        month = shapes._MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
+        month = shapes.MONTHS.index((match["m"] or match["n"])[:3].lower()) + 1
         year, day = int(match["c"]), int(match["d"] or match["e"])
     else:
-        match = (shapes._YEAR_FIRST if order == "ymd" else shapes._ORDERED).fullmatch(text)
+        match = (shapes.YEAR_FIRST_TEXT if order == "ymd" else shapes.ORDERED_TEXT).fullmatch(text)
         assert match is not None
         a, b, c = (int(match[part]) for part in "abc")
         year, month, day = {"ymd": (a, b, c), "dmy": (c, b, a), "mdy": (c, a, b)}[order]

@@ -5,11 +5,11 @@ Commands are imported when they are asked for, so that each one starts with what
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Annotated, Any
 
@@ -23,6 +23,8 @@ COMMANDS = {
     "upload": "load:upload",
     "run-local": "load:run_local",
     "run": "load:run",
+    "preview": "files:preview",
+    "cat": "files:cat",
     "query": "query:query",
     "tables": "look:tables",
     "objects": "look:objects",
@@ -54,9 +56,7 @@ class RootGroup(LakeGroup):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name not in self.commands:
-            module, _, name = COMMANDS[cmd_name].partition(":")
-            found = getattr(importlib.import_module(f"lakectl.cli.{module}"), name)
-            single = found
+            found = single = _find(cmd_name)
             if not isinstance(found, typer.Typer):
                 single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
                 single.command(cmd_name, cls=LakeCommand)(found)
@@ -66,14 +66,33 @@ class RootGroup(LakeGroup):
             self.commands[cmd_name] = command
         return self.commands[cmd_name]
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        # Only the summaries: making sixteen commands to print one line of each would double the time of help.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(name)) for name in COMMANDS])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(args[0], COMMANDS, 1, cutoff=0.5)
             raise UsageError(
                 f"there is no command {args[0]!r}",
                 hint=f"did you mean lakectl {near[0]}?" if near else "lakectl --help lists the commands",
             )
         return super().resolve_command(ctx, args)
+
+
+def _find(name: str) -> Any:
+    """A command's function, or the Typer of a group."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(f"lakectl.cli.{module}"), attribute)
+
+
+def _summary(name: str) -> str:
+    found: Any = _find(name)
+    function = getattr(getattr(found, "registered_callback", None), "callback", found)
+    return str(function.__doc__).partition("\n")[0].rstrip(".")
 
 
 app = typer.Typer(
@@ -137,7 +156,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line; returns the exit code (see ``lakectl.errors``)."""
     words = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

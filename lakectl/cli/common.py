@@ -224,7 +224,9 @@ def told(session: Session) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
-        session.screen.error(InterruptedByUserError("interrupted; nothing was left half done"))
+        session.screen.error(
+            InterruptedByUserError("interrupted; nothing was left half done", hint="the same command again goes on")
+        )
         raise typer.Exit(InterruptedByUserError.exit_code) from None
     except Exception:  # noqa: BLE001 — a bug: told as one, with its traceback
         session.screen.bug(traceback.format_exc())

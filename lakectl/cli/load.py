@@ -81,7 +81,7 @@ def run_local(
     """Run the ETL here, on files or on objects of the lake.
 
     A file or a directory is landed and loaded like upload does, a key names an object that is in the lake already.
-    Without an argument: all that the raw zone has and the ledger lacks.
+    A folder of the raw zone (raw/trips/), or no argument, stands for all that it has and the ledger lacks.
 
     Examples:
         lakectl run-local flights.csv --dry-run

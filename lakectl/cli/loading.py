@@ -68,7 +68,7 @@ def run_local(
     warehouse: str | None,
 ) -> int:
     """Files are landed first, keys are taken as they are; nothing named: what is missing."""
-    keys, paths = _apart(lake, subjects)
+    keys, prefixes, paths = _apart(lake, subjects)
     uploads = landing.plan(paths, dataset=dataset) if paths else []
     if dry_run:
         return _rehearse(screen, target, lake, uploads, keys)
@@ -80,8 +80,9 @@ def run_local(
                 reports += _tell(screen, [outcome])
             else:
                 objects.append((outcome.key, outcome.version))
-        if not subjects:
-            objects = [*target.missing(dataset=dataset)]
+        if prefixes or not subjects:
+            lacking = target.missing(dataset=dataset)
+            objects += [pair for pair in lacking if not prefixes or pair[0].startswith(prefixes)]
         if objects and warehouse is not None:
             reports += _tell(screen, target.load_elsewhere(objects, warehouse, on_event=on_event))
         elif objects:
@@ -117,21 +118,29 @@ def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: s
     return landing.exit_code(reports)
 
 
-def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Keys of the lake, and paths."""
+def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, ...], list[str]]:
+    """Keys of the lake, folders of its raw zone (as prefixes of keys), and paths."""
     keys: list[str] = []
+    prefixes: list[str] = []
     paths: list[str] = []
+    raw = (lake.state_dir / "raw").resolve()
     for subject in subjects:
         if subject.startswith(("s3://", "s3a://")):
             raise UsageError(
                 f"{subject} is in an AWS account; this version runs the local stage",
                 hint="copy it here first: aws s3 cp",
             )
-        if os.path.lexists(subject) or not subject.startswith("raw/"):
+        found = Path(subject).resolve()
+        if found.is_dir() and found.is_relative_to(raw):
+            below = found.relative_to(raw).as_posix()
+            prefixes.append("raw/" if below == "." else f"raw/{below}/")
+        elif os.path.lexists(subject) or not f"{subject}/".startswith("raw/"):
             paths.append(subject)
+        elif subject.endswith("/") or subject == "raw":
+            prefixes.append(f"{subject.rstrip('/')}/")
         else:
             keys.append(subject)
-    return keys, paths
+    return keys, tuple(prefixes), paths
 
 
 def _rehearse(

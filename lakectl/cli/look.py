@@ -13,6 +13,9 @@ DatasetOption = Annotated[
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N of them.")]
 
+_VERSION = 21
+"""Characters of a version that tell it apart for people: its number and the beginning of its digest."""
+
 
 def tables(ctx: typer.Context) -> None:
     """List the tables with their rows and columns.
@@ -76,7 +79,7 @@ def objects(ctx: typer.Context, dataset: DatasetOption = None, limit: LimitOptio
             [
                 (
                     fact.key,
-                    fact.version,
+                    fact.version if len(fact.version) <= _VERSION else f"{fact.version[:_VERSION]}…",
                     fact.state,
                     ui.number(fact.rows),
                     ui.number(fact.rejects),

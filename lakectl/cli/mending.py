@@ -65,7 +65,7 @@ def ask(arguments: Sequence[str], *, export: str | None, retry: bool) -> List | 
 def show(screen: Screen, target: Target, dataset: str | None, limit: int | None) -> None:
     """List rejects, newest first."""
     if screen.json:
-        screen.document([shapes.reject(fact) for fact in target.rejects(dataset, limit=limit)])
+        screen.array(shapes.reject(fact) for fact in target.rejects(dataset, limit=limit))
         return
     room = SHOWN if limit is None else limit
     found = list(islice(target.rejects(dataset, limit=room + 1), room + 1))

@@ -11,7 +11,7 @@ from lakectl.cli.common import LakeCommand, LakeGroup, session_of
 
 def init(
     ctx: typer.Context,
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where; created when it is not there.")] = ".",
+    where: Annotated[str, typer.Argument(metavar="DIR", help="Where; created when it is not there.")] = ".",
 ) -> None:
     """Scaffold a lake: lake.toml, transforms/ and .gitignore.
 
@@ -28,10 +28,10 @@ def init(
 
     session = session_of(ctx)
     answers = scaffold.Answers(
-        name=session.screen.ask("name of the lake", scaffold.default_name(directory)),
+        name=session.screen.ask("name of the lake", scaffold.default_name(where)),
         warehouse=session.screen.ask("warehouse: embedded, or postgresql://…", "embedded"),
     )
-    made = scaffold.create(directory, answers)
+    made = scaffold.create(where, answers)
     if session.json:
         session.screen.document({"directory": made.directory, "created": made.created, "kept": made.kept})
         return

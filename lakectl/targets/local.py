@@ -82,6 +82,11 @@ class LocalTarget:
             ledger.bury(self._session)
         return self._session
 
+    @property
+    def _empty(self) -> bool:
+        """Whether there is no warehouse yet: looking around must not make one."""
+        return self.lake.warehouse is None and self._server is None and not self._embedded().status().initialised
+
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
@@ -179,6 +184,8 @@ class LocalTarget:
         return chosen
 
     def _states(self) -> list[tuple[str, str, str, str | None]]:
+        if self._empty:
+            return []
         return cast(
             "list[tuple[str, str, str, str | None]]", self._open().run("object_states", bucket=self.store.bucket)
         )
@@ -208,6 +215,8 @@ class LocalTarget:
         return list(found)
 
     def tables(self) -> list[TableInfo]:
+        if self._empty:
+            return []
         session = self._open()
         infos = []
         for table, dataset, objects, updated, size in session.run("list_tables"):
@@ -220,12 +229,14 @@ class LocalTarget:
         return infos
 
     def objects(self, *, dataset: str | None = None, limit: int | None = None) -> list[ObjectInfo]:
-        session = self._open()
+        ledger = (
+            ()
+            if self._empty
+            else self._open().run("list_objects", bucket=self.store.bucket, dataset=dataset, key=None, limit=None)
+        )
         infos = [
             ObjectInfo(key, version, name, state, rows, rejects, size, media, run and str(run), landed)
-            for key, version, _ordinal, name, state, rows, rejects, size, media, run, landed in session.run(
-                "list_objects", bucket=self.store.bucket, dataset=dataset, key=None, limit=None
-            )
+            for key, version, _ordinal, name, state, rows, rejects, size, media, run, landed in ledger
         ]
         known = {(info.key, info.version) for info in infos}
         infos += [
@@ -239,6 +250,8 @@ class LocalTarget:
     def runs(self, *, dataset: str | None = None, limit: int | None = None) -> list[RunInfo]:
         from etl_container import ledger
 
+        if self._empty:
+            return []
         return [_run_info(run) for run in ledger.list_runs(self._open(), dataset=dataset, limit=limit)]
 
     def status(self) -> StatusReport:
@@ -246,37 +259,40 @@ class LocalTarget:
         for info in self.objects():
             objects[info.state] = objects.get(info.state, 0) + 1
         facts = [("raw zone", str(self.lake.state_dir / "raw"))]
-        if self._server is not None:
-            server = self._server.status()
+        if self.lake.warehouse is None:
+            server = self._embedded().status()
             warehouse = f"embedded PostgreSQL {server.version or ''}".strip()
             facts.append(("data directory", str(self.lake.state_dir / "postgres")))
         else:
             warehouse = masked(self.lake.warehouse or "")
+        empty = self._empty
         tables = self.tables()
         facts.append(("tables", f"{len(tables)}, {sum(table.rows for table in tables):,} rows"))
         problems = []
         if failed := objects.get("failed"):
             problems.append(f"{failed} failed object versions: lakectl objects, lakectl explain KEY")
-        rejects = sum(count for *_, count in self._open().run("objects_with_rejects", dataset=None))
+        rejected = () if empty else self._open().run("objects_with_rejects", dataset=None)
+        rejects = sum(count for *_, count in rejected)
         if rejects:
             problems.append(f"{rejects:,} open rejects: lakectl rejects")
         if pending := objects.get("pending"):
             problems.append(f"{pending} objects are not loaded yet: lakectl run")
-        return StatusReport(self.stage, warehouse, "ready", tuple(facts), objects, tuple(problems))
+        state = "not created yet" if empty else "ready"
+        return StatusReport(self.stage, warehouse, state, tuple(facts), objects, tuple(problems))
 
     def explain(self, subject: str) -> Explanation:
         from etl_container import ledger
         from lakectl.targets.explaining import explain_object, explain_run
 
-        session = self._open()
-        if subject.isdigit():
+        if subject.isdigit() and not self._empty:
+            session = self._open()
             return explain_run(ledger.get_run(session, int(subject)), session)
         key = subject if subject.startswith("raw/") else self._key_like(subject)
         versions = self.store.versions(key)
         if not versions:
             raise NotFoundError(f"no object {subject} in the raw zone", hint="lakectl objects")
         states = {version: state for at, version, state, _ in self._states() if at == key}
-        runs = ledger.list_runs(session, key=key, limit=20)
+        runs = [] if self._empty else ledger.list_runs(self._open(), key=key, limit=20)
         return explain_object(versions[-1], len(versions), states.get(versions[-1].version, "pending"), runs)
 
     def _key_like(self, subject: str) -> str:
@@ -290,7 +306,8 @@ class LocalTarget:
     # -- rejects and second thoughts -----------------------------------------------------------------------------------
 
     def rejects(self, dataset: str | None = None, *, limit: int | None = None) -> Iterator[RejectInfo]:
-        for row in self._open().run("list_rejects", dataset=dataset, ids=None, limit=limit):
+        found = () if self._empty else self._open().run("list_rejects", dataset=dataset, ids=None, limit=limit)
+        for row in found:
             yield RejectInfo(
                 id=row[0],
                 run=str(row[1]),
@@ -314,14 +331,13 @@ class LocalTarget:
                 f"there are rejects of several datasets ({', '.join(sorted(names))}), whose columns differ",
                 hint=f"lakectl rejects {min(names)} --export {path}",
             )
-        with session.transaction():
-            rows = session.stream("list_rejects", dataset=dataset, ids=None, limit=None)
-            fields = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
-            named = (dict(zip((*fields, "text", "source"), row, strict=True)) for row in rows)
-            try:
-                return mending.export(named, Path(path))
-            except PermissionError as error:
-                raise PermissionDeniedError(f"cannot write {path}: {error.strerror}") from error
+        rows = session.stream("list_rejects", dataset=dataset, ids=None, limit=None)
+        fields = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
+        named = (dict(zip((*fields, "text", "source"), row, strict=True)) for row in rows)
+        try:
+            return mending.export(named, Path(path))
+        except PermissionError as error:
+            raise PermissionDeniedError(f"cannot write {path}: {error.strerror}") from error
 
     def retry_rejects(self, dataset: str | None, path: str | None, *, on_event: OnEvent = silent) -> list[RetryReport]:
         session = self._open(on_event)
@@ -387,6 +403,8 @@ class LocalTarget:
         return Check("disk space", free > 1e9, gigabytes, None if free > 1e9 else "make room: loads need about 2x")
 
     def _check_warehouse(self) -> Check:
+        if self._empty:
+            return Check("warehouse", ok=True, detail="not created yet: the first upload does")
         try:
             version = self._open().execute("show server_version")[0][0]
         except LakectlError as error:

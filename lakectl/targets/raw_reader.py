@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from etl_container.errors import NotFoundError, UsageError
 from etl_container.formats import open_table
-from etl_container.formats.base import TableReader
+from etl_container.formats.base import Reject, TableReader
 from etl_container.infer import Inference, Target, arrow_type
 from etl_container.pipeline import source_of
-from etl_container.rejects import RejectSpool
 from etl_container.schema import PgType, column_names, join
 from lakectl import sqltext
 from lakectl.targets.base import QueryColumn, Rows
@@ -120,8 +119,15 @@ def _observed(lake: Lake, store: FolderStore, ref: ObjectRef) -> Inference:
     return inference
 
 
+class _Ignored:
+    """Rejects are a load's business."""
+
+    def add(self, reject: Reject) -> None:
+        pass
+
+
 def _reader(lake: Lake, store: FolderStore, ref: ObjectRef) -> TableReader:
-    return open_table(source_of(ref, store), lake.dataset_of(ref.key).read, RejectSpool())
+    return open_table(source_of(ref, store), lake.dataset_of(ref.key).read, _Ignored())
 
 
 def _batches(

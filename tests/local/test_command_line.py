@@ -1,0 +1,117 @@
+"""The command line as a process, on a real warehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from lakectl.targets import postgres_reader
+
+
+class Lakectl:
+    """``lakectl`` in a directory, with a warehouse of its own."""
+
+    def __init__(self, directory: Path, dsn: str) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, "LAKE_WAREHOUSE": dsn}
+        self.environment.pop("LAKE_STAGE", None)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lakectl", *words],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+        return out
+
+
+@pytest.fixture
+def lakectl(tmp_path: Path, warehouse_dsn: str) -> Lakectl:
+    return Lakectl(tmp_path, warehouse_dsn)
+
+
+def test_the_first_commands_in_an_empty_directory_work(lakectl: Lakectl, tmp_path: Path) -> None:
+    (tmp_path / "flights.csv").write_text("Carrier,Delay\nUA,5\nAA,-2\n")
+    loaded = json.loads(lakectl("upload", "flights.csv", "--json"))["objects"][0]
+    assert (loaded["state"], loaded["rows"], loaded["table"]) == ("loaded", 2, "flights")
+    assert lakectl("query", "select sum(delay) from flights where carrier <> :no", "-p", "no=AA") == "sum\n5\n"
+    assert json.loads(lakectl("tables", "--json"))[0]["columns"][0] == {
+        "name": "carrier",
+        "type": "text",
+        "label": "Carrier",
+    }
+    assert json.loads(lakectl("upload", "flights.csv", "--json"))["objects"][0]["state"] == "already_loaded"
+    lakectl("undo", loaded["run"])
+    assert lakectl("query", "select count(*) from flights") == "count\n0\n"
+
+
+def test_a_reader_that_has_enough_ends_the_query_quietly(lakectl: Lakectl) -> None:
+    process = lakectl.start("query", "select generate_series(1, 5000000)")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "generate_series\n"
+    process.stdout.close()
+    assert (process.wait(timeout=30), process.stderr.read()) == (0, "")
+    process.stderr.close()
+
+
+def test_sigterm_ends_a_query_at_once_here_and_on_the_server(lakectl: Lakectl, warehouse_dsn: str) -> None:
+    process = lakectl.start("query", "select pg_sleep(50)")
+    connection = psycopg2.connect(warehouse_dsn)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+
+            def running() -> bool:
+                cursor.execute(
+                    "select count(*) from pg_stat_activity where datname = current_database() "
+                    "and application_name = 'lakectl query' and wait_event = 'PgSleep'"
+                )
+                return bool(cursor.fetchone()[0])  # type: ignore[index]
+
+            until = time.monotonic() + 30
+            while not running() and time.monotonic() < until:
+                time.sleep(0.05)
+            assert running()
+            process.send_signal(signal.SIGTERM)
+            _out, err = process.communicate(timeout=20)
+            assert process.returncode == 130
+            assert err.startswith("error: interrupted")
+            while running() and time.monotonic() < until:
+                time.sleep(0.05)
+            assert not running()
+    finally:
+        connection.close()
+
+
+def test_ctrl_c_reaches_a_waiting_query(warehouse_dsn: str) -> None:
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    started = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            postgres_reader.run(warehouse_dsn, "select pg_sleep(50)", {}, write=False)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 20

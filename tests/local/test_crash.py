@@ -1,0 +1,119 @@
+"""kill -9 at any moment of a load, then the same command again: exactly the rows of the file, none twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from lakectl.targets.embedded_postgres import EmbeddedPostgres
+
+KILLS = 50
+ROWS = 20_000
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A lake with an embedded server of its own, outside pytest's directory, which is closed to root's server."""
+    with tempfile.TemporaryDirectory(prefix="lakectl-crash-") as name:
+        root = Path(name)
+        root.chmod(0o711)
+        yield root
+        EmbeddedPostgres(root / ".lake" / "postgres").remove()
+
+
+def lakectl(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LAKE_")}
+    command = [sys.executable, "-m", "lakectl", "-C", str(place), *arguments]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def run(place: Path, *arguments: str) -> str:
+    """A command to its end, which must be good; what it said."""
+    process = lakectl(place, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def content(round_: int) -> tuple[str, int]:
+    """A file whose rows tell its version, and the sum of its second column."""
+    lines = ["id,v,text"]
+    lines += [f"{i},{i + round_},some text of row {i} in version {round_}" for i in range(ROWS)]
+    return "\n".join(lines) + "\n", sum(i + round_ for i in range(ROWS))
+
+
+@pytest.mark.timeout(400)
+def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(place: Path) -> None:
+    seed = int(os.environ.get("LAKE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed} (LAKE_TEST_SEED={seed} repeats it)")
+    moments = random.Random(seed)
+    file = place / "t.csv"
+    text, _total = content(0)
+    file.write_text(text)
+    run(place, "upload", str(file))
+    with EmbeddedPostgres(place / ".lake" / "postgres") as server:
+        # The server stays up between the commands, so that the moments fall into loads rather than starts.
+        connection = psycopg2.connect(server.dsn)
+        connection.autocommit = True
+        cursor = connection.cursor()
+        started = time.monotonic()
+        text, total = content(1)
+        file.write_text(text)
+        run(place, "upload", str(file))
+        usual = time.monotonic() - started
+        killed = 0
+        for round_ in range(2, KILLS + 2):
+            text, total = content(round_)
+            file.write_text(text)
+            process = lakectl(place, "upload", str(file))
+            time.sleep(moments.uniform(0.2, 0.95) * usual)
+            killed += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            cursor.execute("select count(*), count(distinct id), sum(v) - sum(id) from t")
+            rows, distinct, versions = cursor.fetchone() or (0, 0, 0)
+            assert rows == distinct == ROWS, f"half a load after kill {round_}, seed {seed}"
+            assert versions % ROWS == 0, f"rows of two versions after kill {round_}, seed {seed}"
+
+            started = time.monotonic()
+            run(place, "upload", str(file))
+            usual = (usual + time.monotonic() - started) / 2
+            cursor.execute("select count(*), count(distinct id), sum(v) from t")
+            assert cursor.fetchone() == (ROWS, ROWS, total), f"after kill {round_}, seed {seed}"
+        cursor.execute("select count(*) from lake.objects where state = 'loaded'")
+        assert cursor.fetchone() == (1,)
+        connection.close()
+    print(f"{killed} of {KILLS} processes were killed before their end")
+    assert killed > KILLS // 2
+    states = [found["state"] for found in json.loads(run(place, "runs", "--json"))]
+    assert "running" not in states
+    assert "failed" in states
+
+
+def test_processes_at_once_share_one_embedded_server_and_leave_none_behind(place: Path) -> None:
+    files = []
+    for number in range(12):
+        file = place / f"{number}.csv"
+        file.write_text("id,v\n" + "".join(f"{number * 100 + i},{i}\n" for i in range(100)))
+        files.append(file)
+    processes = [lakectl(place, "upload", "--dataset", "t", str(file)) for file in files]
+    twice = [lakectl(place, "upload", "--dataset", "same", str(files[0])) for _ in range(2)]
+    for process in (*processes, *twice):
+        said, _ = process.communicate()
+        assert process.returncode == 0, said
+    counted = run(place, "query", "--format", "csv", "select (select count(*) from t), (select count(*) from same)")
+    assert counted.splitlines()[-1] == "1200,100"
+    assert not EmbeddedPostgres(place / ".lake" / "postgres").status().running

