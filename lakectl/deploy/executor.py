@@ -6,6 +6,7 @@ replace or remove what holds data, goes to ``approve``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import time
@@ -17,7 +18,7 @@ from typing import Literal, assert_never
 from lakectl.aws import builds, databases, functions, tags
 from lakectl.aws.cloudformation import BODY_LIMIT, ChangeSet, Stack, StackEvent, Stacks
 from lakectl.aws.ecr import Repository
-from lakectl.aws.ecs import Tasks
+from lakectl.aws.ecs import Tasks, why_stopped
 from lakectl.aws.rds_data import DataApi
 from lakectl.aws.refusals import RefusedError
 from lakectl.aws.s3 import Bucket
@@ -54,7 +55,7 @@ from lakectl.deploy.model import (
     canary_mark,
     schema_mark,
 )
-from lakectl.errors import DeadlineError, InfrastructureError, UsageError
+from lakectl.errors import DeadlineError, InfrastructureError, LakectlError, UsageError
 
 CANARY = "lake_canary"
 """The canary's dataset and table."""
@@ -413,29 +414,50 @@ def _canary(work: Work) -> Iterator[str]:
     version = raw.write(key, b"song,volume\ntweet,11\nchirp,7\n")
     yield "sent"
     try:
-        while True:
-            found = reader.execute(
-                f"select state, error from lake.runs where bucket = '{raw.name}' and key = '{key}'"  # noqa: S608
-                " and state <> 'running' order by id desc limit 1"
-            ).rows
-            if found and found[0][0] == "loaded":
-                break
-            if found and found[0][0] == "failed":
-                raise InfrastructureError(f"the canary was refused: {found[0][1]}", hint=f"lakectl explain {key}")
-            if work.clock() - started > _CANARY_WITHIN:
-                raise DeadlineError(
-                    f"the canary did not arrive within {_CANARY_WITHIN / 60:.0f} minutes",
-                    hint=f"lakectl explain {key}; lakectl logs --since 15m",
-                )
-            work.sleep(2.0)
+        yield from _watched(work, outputs, reader, raw.name, key)
         yield f"arrived after {work.clock() - started:.1f} s"
-    finally:
-        raw.remove(key, version)
+    except BaseException:
+        with contextlib.suppress(LakectlError):
+            raw.remove(key, version)
+        raise
+    raw.remove(key, version)
     master = data_api(work, outputs, "MasterSecretArn", lambda: None)
     database.sweep(master, CANARY, CANARY)
     raw.empty(prefix=f"raw/{CANARY}/")
     work.artifacts.write(facts.CANARY_MARK, canary_mark(outputs, stack.parameters).encode())
     yield "removed"
+
+
+def _watched(work: Work, outputs: Mapping[str, str], reader: DataApi, bucket: str, key: str) -> Iterator[str]:
+    """Until the canary's run is over; tells what its task does meanwhile."""
+    tasks = Tasks(work.stage.aws, outputs["ClusterName"], sleep=work.sleep, clock=work.clock)
+    started = looked = work.clock()
+    seen: dict[str, str] = {}
+    troubles: list[str] = []
+    query = (
+        f"select state, error from lake.runs where bucket = '{bucket}' and key = '{key}'"  # noqa: S608  names of ours
+        " and state <> 'running' order by id desc limit 1"
+    )
+    while True:
+        found = reader.execute(query).rows
+        if found and found[0][0] == "loaded":
+            return
+        if found and found[0][0] == "failed":
+            raise InfrastructureError(f"the canary was refused: {found[0][1]}", hint=f"lakectl explain {key}")
+        if work.clock() - looked >= 4.0:
+            looked = work.clock()
+            for task in (*tasks.list(family=outputs["TaskFamily"]), *tasks.list(stopped=True)):
+                if key not in task.environment.get("LAKE_OBJECTS", "") or seen.get(task.arn) == task.status:
+                    continue
+                seen[task.arn] = task.status
+                why = f": {why_stopped(task)}" if task.status == "STOPPED" and task.exit_code != 0 else ""
+                if why:
+                    troubles.append(why_stopped(task))
+                yield f"task {task.id[:8]} is {task.status.lower()}{why}"
+        if len(troubles) >= 2 or work.clock() - started > _CANARY_WITHIN:
+            why = troubles[-1] if troubles else f"nothing of it was seen for {_CANARY_WITHIN / 60:.0f} minutes"
+            raise DeadlineError(f"the canary did not arrive: {why}", hint="lakectl logs --since 15m; lakectl doctor")
+        work.sleep(1.0)
 
 
 # -- destroy -----------------------------------------------------------------------------------------------------------
