@@ -1,7 +1,8 @@
 """What the policy evaluator is asked about, where ministack asks too little.
 
-RunTask is checked on the task definition, with ``ecs:cluster``, and ``iam:PassRole`` on its roles; whoever uses the
-Data API must be allowed to read the secret; log calls are about ``LOG-GROUP-ARN:*``.
+RunTask is checked on the task definition, and ``iam:PassRole`` on its roles; what happens in a cluster knows
+``ecs:cluster``; batches of queue messages need what single messages need; whoever uses the Data API must be allowed to
+read the secret; log calls are about ``LOG-GROUP-ARN:*``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from ministack.services import ecs
 from emulator.tasks import replace_run_task
 
 _plain_resource = iam_actions.extract_resource_arn
+_plain_action = iam_actions.extract_iam_action
 _plain_context = iam_actions.request_tag_context
 _denied: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("denied", default=None)
 
 
 def mend() -> None:
     global _run_task, _plain_data_api  # noqa: PLW0603
+    iam_actions.extract_iam_action = _permission
     iam_actions.extract_resource_arn = _resource
     iam_actions.request_tag_context = _context
     _run_task = ecs._run_task
@@ -34,6 +37,13 @@ def mend() -> None:
     application.pin_request_origin = lambda address, _secure: iam_evaluator._request_origin.set((address, True))
     _plain_data_api = application._enforce_rds_data
     application._enforce_rds_data = _data_api
+
+
+def _permission(*request: Any, **named: Any) -> Any:
+    action = _plain_action(*request, **named)
+    if isinstance(action, str) and action.startswith("sqs:"):
+        return action.removesuffix("Batch")
+    return action
 
 
 def _resource(
@@ -70,7 +80,7 @@ def _task_definition(headers: dict[str, str], data: dict[str, Any], region: str,
 
 def _context(service: str, action: str, body: bytes, query: Any) -> dict[str, Any]:
     got = dict(_plain_context(service, action, body, query) or {})
-    if action == "ecs:RunTask":
+    if action in ("ecs:RunTask", "ecs:ListTasks", "ecs:DescribeTasks", "ecs:StopTask"):
         cluster = json.loads(body or b"{}").get("cluster", "default")
         prefix = f"arn:aws:ecs:{get_region()}:{get_account_id()}:cluster/"
         got["ecs:cluster"] = cluster if cluster.startswith("arn:") else prefix + cluster

@@ -11,12 +11,13 @@ import functools
 import json
 import os
 import re
+import secrets
 import threading
+import time
 from typing import Any
 
-from ministack.core.lambda_runtime import execution_credentials
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import ecs, eventbridge
+from ministack.services import ecs, eventbridge, sts
 
 from emulator.databases import AUTHORITY
 
@@ -57,14 +58,27 @@ def _register(
     token = _plain_register(task, cluster, definition, container, launch, environment, *rest)
     for name in ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"):
         environment.pop(name, None)
-    number = task.rsplit("/", 1)[-1].replace("-", "")
     if role := definition.get("taskRoleArn"):
-        arn = f"arn:aws:lambda:{get_region()}:{get_account_id()}:function:{number}"
-        environment.update(execution_credentials({"Role": role, "FunctionName": number, "FunctionArn": arn}))
+        environment.update(_credentials(task, role))
     region = get_region()
     environment.update(AWS_REGION=region, AWS_DEFAULT_REGION=region, AWS_EXECUTION_ENV="AWS_ECS_FARGATE")
     environment.update(declared)
     return token
+
+
+def _credentials(task: str, role: str) -> dict[str, str]:
+    """A session of the task's role, six hours long."""
+    number, name = task.rsplit("/", 1)[-1].replace("-", ""), role.rsplit("/", 1)[-1]
+    key, secret, token = f"ASIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_urlsafe(200)
+    session = {
+        "Arn": f"arn:aws:sts::{get_account_id()}:assumed-role/{name}/{number}",
+        "UserId": f"{name}:{number}",
+        "SecretAccessKey": secret,
+        "SessionToken": token,
+        "Expiration": time.time() + 6 * 3600,
+    }
+    sts.register_session(key, session)
+    return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": token}
 
 
 def _confined(container: dict[str, Any], definition: dict[str, Any], environment: dict[str, str], *rest: Any) -> Any:
@@ -116,7 +130,9 @@ def _pulled(docker: Any, image: str) -> Any:
 
 
 def _once(data: dict[str, Any]) -> Any:
-    """The same ``clientToken`` gets the same answer."""
+    """The same ``clientToken`` gets the same answer; a task that names no group is in its family's."""
+    definition = data.get("taskDefinition", "").rsplit("task-definition/", 1)[-1]
+    data.setdefault("group", f"family:{definition.partition(':')[0]}")
     token = data.get("clientToken")
     if not token:
         return _plain_run_task(data)

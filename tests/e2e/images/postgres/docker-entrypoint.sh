@@ -27,6 +27,7 @@ SQL
     fi
     cat > "$PGDATA/pg_hba.conf" <<HBA
 local all rdsadmin trust
+hostssl all "${POSTGRES_USER}" all scram-sha-256
 hostssl all +rds_iam all ldap ldapserver=host.docker.internal ldapport=${E2E_TOKEN_PORT:-4389} ldapprefix="$(hostname)/"
 hostssl all all all scram-sha-256
 HBA
