@@ -58,7 +58,7 @@ class Logs:
             )
             lines = [
                 LogLine(
-                    str(item["eventId"]),
+                    str(item.get("eventId") or (item.get("logStreamName"), item["timestamp"], item.get("message"))),
                     datetime.fromtimestamp(item["timestamp"] / 1000, UTC),
                     group,
                     item.get("logStreamName", ""),

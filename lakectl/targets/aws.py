@@ -115,6 +115,11 @@ class AwsTarget(LocalTarget):
     def close(self) -> None:
         """Nothing is held open."""
 
+    @property
+    def _empty(self) -> bool:
+        """A deployed stage has its ledger from the beginning."""
+        return False
+
     # -- what is deployed ------------------------------------------------------------------------------------------
 
     @functools.cached_property
