@@ -65,6 +65,7 @@ class Logs:
                     item.get("message", "").rstrip("\n"),
                 )
                 for item in found
+                if stream is None or item.get("logStreamName", "").startswith(stream)
             ]
         except RefusedError as refusal:
             if refusal.code == "ResourceNotFoundException":

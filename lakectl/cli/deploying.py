@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -187,7 +188,8 @@ def _show(screen: Screen, plan: Plan) -> None:
     for change in plan.diff:
         screen.line(_diff_line(change))
         for prop in change.properties[:_SHOWN_PROPERTIES]:
-            screen.line(f"      {prop.path}: {_cut(prop.before)} → {_cut(prop.after)}")
+            before, after = _cut_pair(prop.before, prop.after)
+            screen.line(f"      {prop.path}: {before} → {after}")
         if len(change.properties) > _SHOWN_PROPERTIES:
             screen.line(f"      … and {len(change.properties) - _SHOWN_PROPERTIES} more")
     if plan.diff:
@@ -201,8 +203,17 @@ def _diff_line(change: ResourceDiff) -> str:
     return f"  {sign} {change.logical_id}  {change.type}{told}{lost}"
 
 
-def _cut(value: str | None) -> str:
-    text = "(none)" if value is None else visible(value)
+def _cut_pair(before: str | None, after: str | None) -> tuple[str, str]:
+    """Two values cut to their differing part, where they are long and begin alike."""
+    alike = len(os.path.commonprefix([before or "", after or ""]))
+    start = max(alike - 8, 0) if max(len(before or ""), len(after or "")) > _SHOWN_VALUE else 0
+    return _cut(before, start), _cut(after, start)
+
+
+def _cut(value: str | None, start: int) -> str:
+    if value is None:
+        return "(none)"
+    text = ("…" if start else "") + visible(value[start:])
     return text if len(text) <= _SHOWN_VALUE else text[: _SHOWN_VALUE - 1] + "…"
 
 

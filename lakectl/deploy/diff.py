@@ -145,4 +145,6 @@ def _is_function(value: dict[str, Any]) -> bool:
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, dict) and set(value) == {"Fn::Sub"} and isinstance(value["Fn::Sub"], str):
+        return str(value["Fn::Sub"])
     return json.dumps(value, ensure_ascii=False, default=str)

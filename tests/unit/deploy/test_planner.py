@@ -109,7 +109,7 @@ def test_a_changed_transform_ships_without_an_image_and_without_a_canary() -> No
     plan = planner.plan(replace(WANTED, bundle_key="bundles/2.zip"), DEPLOYED)
     assert _steps(plan) == ["UploadArtifact", "ApplyStack"]
     assert [change.logical_id for change in plan.diff] == ["Task"]
-    assert plan.diff[0].properties[0].after == '{"Fn::Sub": "s3://x/bundles/2.zip"}'
+    assert plan.diff[0].properties[0].after == "s3://x/bundles/2.zip"
 
 
 def test_changed_code_builds_an_image_and_sends_a_canary() -> None:
