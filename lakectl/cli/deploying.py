@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -205,7 +204,8 @@ def _diff_line(change: ResourceDiff) -> str:
 
 def _cut_pair(before: str | None, after: str | None) -> tuple[str, str]:
     """Two values cut to their differing part, where they are long and begin alike."""
-    alike = len(os.path.commonprefix([before or "", after or ""]))
+    pairs = zip(before or "", after or "", strict=False)
+    alike = next((n for n, (one, other) in enumerate(pairs) if one != other), 0)
     start = max(alike - 8, 0) if max(len(before or ""), len(after or "")) > _SHOWN_VALUE else 0
     return _cut(before, start), _cut(after, start)
 

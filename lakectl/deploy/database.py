@@ -1,8 +1,8 @@
 """The database's users, rights and ledger, set up over the Data API as the master user. Safe to do again.
 
 Three roles besides the master, whose password is used for set-up, ``query --write`` and mended rejects alone:
-``lake_owner`` owns ledger and tables and cannot log in, ``lake_etl`` logs in with IAM tokens and is the owner from
-then on, ``lake_reader`` reads for ``lakectl query``. Who is a member of ``rds_iam``, even through another role, cannot log in
+``lake_owner`` owns ledger and tables and cannot log in, ``lake_etl`` logs in with IAM tokens and is the owner then,
+``lake_reader`` reads for ``lakectl query``. Who is a member of ``rds_iam``, even through another role, cannot log in
 with a password any more; so the master is made a member of ``lake_owner``, never of ``lake_etl``. The reader's password
 comes from its secret and is sent as the SCRAM verifier that PostgreSQL stores: no statement and no log holds it.
 """

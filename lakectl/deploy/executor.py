@@ -489,9 +489,10 @@ def _stop(step: StopTasks, work: Work) -> Iterator[str]:
 def _unprotect(step: UnprotectDatabase, work: Work) -> Iterator[str]:
     rds = databases.Databases(work.stage.aws)
     found = rds.find(step.cluster)
-    if found is not None and found.protected:
-        rds.unprotect(step.cluster)
-    yield from ()
+    if found is None:
+        yield "there is none"
+        return
+    rds.unprotect(step.cluster)
 
 
 def _empty_bucket(step: EmptyBucket, work: Work) -> Iterator[str]:
