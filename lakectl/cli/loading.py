@@ -8,7 +8,7 @@ from pathlib import Path
 
 from etl_container.report import LoadReport
 from lakectl import landing, shapes
-from lakectl.config import Lake
+from lakectl.config import LOCAL, Lake
 from lakectl.errors import LakectlError, NotFoundError, UsageError
 from lakectl.targets.base import Target
 from lakectl.ui import Screen, plural, seconds, visible
@@ -69,6 +69,11 @@ def run_local(
 ) -> int:
     """Files are landed first, keys are taken as they are; nothing named: what is missing."""
     keys, prefixes, paths = _apart(lake, subjects)
+    if lake.stage != LOCAL and (paths or warehouse is None):
+        raise UsageError(
+            f"from stage {lake.stage}, run-local loads objects into a warehouse that this machine reaches",
+            hint="lakectl run-local s3://BUCKET/KEY --warehouse postgresql://…; for the stage's own: lakectl run",
+        )
     uploads = landing.plan(paths, dataset=dataset) if paths else []
     if dry_run:
         return _rehearse(screen, target, lake, uploads, keys)
@@ -126,10 +131,10 @@ def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, .
     raw = (lake.state_dir / "raw").resolve()
     for subject in subjects:
         if subject.startswith(("s3://", "s3a://")):
-            raise UsageError(
-                f"{subject} is in an AWS account; this version runs the local stage",
-                hint="copy it here first: aws s3 cp",
-            )
+            if lake.stage == LOCAL:
+                raise UsageError(f"{subject} is in an AWS account", hint="name its stage: --stage dev")
+            keys.append(subject.split("://", 1)[1].partition("/")[2])
+            continue
         found = Path(subject).resolve()
         if found.is_dir() and found.is_relative_to(raw):
             below = found.relative_to(raw).as_posix()

@@ -31,6 +31,10 @@ def query(
     raw: Annotated[
         bool, typer.Option("--raw", help="SQL straight on the raw objects; nothing is loaded, no database is used.")
     ] = False,
+    via: Annotated[
+        str | None,
+        typer.Option("--via", metavar="DSN", help="Connect to this PostgreSQL directly, not over the stage's own way."),
+    ] = None,
     chart: Annotated[
         bool, typer.Option("--chart", help="Draw bars: the first column is the label, the second the number.")
     ] = False,
@@ -65,5 +69,8 @@ def query(
         chart=chart,
     )
     lake = session.lake()
+    if via is not None:
+        querying.answer_via(session.screen, via, asked)
+        return
     with session.target(lake) as target:
         querying.answer(session.screen, target, lake, asked)

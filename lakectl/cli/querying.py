@@ -102,6 +102,21 @@ def answer(screen: Screen, target: Target, lake: Lake, asked: Question) -> None:
         show(screen, result, form=asked.form, path=asked.output, chart=asked.chart)
 
 
+def answer_via(screen: Screen, dsn: str, asked: Question) -> None:
+    """Run the statement on a direct connection, and write its result.
+
+    Raises:
+        UsageError: without SQL: the shell works on the stage.
+    """
+    from lakectl.targets import postgres_reader
+
+    if asked.sql is None or asked.raw:
+        raise UsageError("--via needs a statement, and no --raw", hint='lakectl query --via DSN "select 1"')
+    with postgres_reader.run(dsn, asked.sql, asked.parameters, write=asked.write, limit=asked.limit) as found:
+        result = output.Limited(found, asked.limit) if asked.limit is not None else found
+        show(screen, result, form=asked.form, path=asked.output, chart=asked.chart)
+
+
 def show(screen: Screen, result: QueryResult, *, form: str | None, path: str | None, chart: bool) -> None:
     """A result in the format asked for; by default a table on a terminal and CSV in a pipe."""
     if not result.columns:
