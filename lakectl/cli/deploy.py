@@ -61,9 +61,9 @@ def rollback(
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="List the deploys there were.")] = False,
 ) -> None:
-    """Go back to the previous deploy: its image, transforms, dispatcher and template.
+    """Go back to the previous deploy.
 
-    The tables stay as they are. What you go back from is not lost: deploy brings it again.
+    Its image, transforms, dispatcher and template are put in force again. The tables stay as they are. What you go back from is not lost: deploy brings it again.
 
     Examples:
         lakectl rollback

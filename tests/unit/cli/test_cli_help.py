@@ -9,7 +9,7 @@ import pytest
 
 from lakectl.cli.app import COMMANDS
 
-PATHS = [name for name in COMMANDS if name != "config"] + ["config show"]
+PATHS = [name for name in COMMANDS if name not in ("config", "iam")] + ["config show", "iam policy"]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -77,10 +77,14 @@ def test_c_runs_as_if_started_there(lakectl, tmp_path: Path):
     }
 
 
-def test_a_stage_that_is_not_deployed_exits_3(lakectl):
+def test_a_stage_in_an_account_without_a_region_exits_3_and_says_how_to_name_one(lakectl, monkeypatch):
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "LAKE_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     done = lakectl("tables", "--stage", "dev")
     assert done.code == 3
-    assert "stage 'dev' is not deployed" in done.err
+    assert "no AWS region is set" in done.err
+    assert "--region" in done.err
 
 
 def test_a_bug_keeps_its_traceback_and_asks_to_be_reported(lakectl, monkeypatch):
