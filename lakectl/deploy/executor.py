@@ -279,7 +279,7 @@ def _continue(step: ContinueRollback, work: Work) -> Iterator[str]:
 
 
 def _delete(step: DeleteStack, work: Work) -> Iterator[str]:
-    """Plainly; then keeping what cannot be deleted; then by force."""
+    """Plainly; then leaving behind what cannot be deleted, unless it is the database; then by force."""
     stacks = work.stacks
     found = stacks.find(step.stack)
     if found is None:
@@ -287,9 +287,16 @@ def _delete(step: DeleteStack, work: Work) -> Iterator[str]:
         return
     for attempt in ("plain", "retain", "force"):
         before = stacks.newest_event(found.id)
-        stuck = [logical for logical, _, _, status in stacks.resources(found.id) if status == "DELETE_FAILED"]
+        left_over = [item for item in stacks.resources(found.id) if item[3] == "DELETE_FAILED"]
+        stuck = [logical for logical, *_ in left_over]
         if attempt == "retain" and not stuck:
             continue
+        if attempt != "plain" and any(kind.startswith("AWS::RDS::") for _, _, kind, _ in left_over):
+            # Left behind, a database goes on costing money, and no stack would ever delete it.
+            why = "\n".join(f"{event.logical_id}: {event.reason}" for event in stacks.failures(found.id)[:3])
+            raise InfrastructureError(
+                f"the database of stack {step.stack} cannot be deleted:\n{why}", hint="run the same command again"
+            )
         if attempt != "plain":
             yield f"what cannot be deleted stays behind: {', '.join(stuck) or 'nothing known'}"
         stacks.delete(found.id, retain=stuck if attempt == "retain" else (), force=attempt == "force")
