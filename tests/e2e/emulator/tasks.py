@@ -14,12 +14,16 @@ import re
 import secrets
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import ecs, eventbridge, sts
 
 from emulator.databases import AUTHORITY
+
+FAULT = Path(os.environ["E2E_STATE"]) / "no-image"
+"""While this file is there no image can be pulled, for the reason that it holds."""
 
 _plain_register = ecs._register_metadata
 _plain_start = ecs._run_docker_container
@@ -115,6 +119,8 @@ def _start(docker: Any, container: dict[str, Any], options: dict[str, Any], **na
 
 
 def _pulled(docker: Any, image: str) -> Any:
+    if FAULT.exists():
+        raise ecs._ImagePullError(f"failed to resolve ref {image}: {FAULT.read_text()}")
     if not _registry.match(image):
         return docker.images.get(image)
     here = f"127.0.0.1:{os.environ.get('GATEWAY_PORT', '4566')}/{image.split('/', 1)[1]}"
