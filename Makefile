@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test check docs bench clean infra-check
 
 help:
 	@echo "make demo    install lakectl and walk through it on real data"
 	@echo "make test    all tests"
 	@echo "make check   lint, format, types, import rules, reference pages"
 	@echo "make docs    write the reference pages from the code"
+	@echo "make infra-check   cfn-lint and checkov over every kind of rendered template"
 	@echo "make bench   the performance harness"
 	@echo "make clean   remove the virtual environment and caches"
 	@echo "PYTHON=python3.12 chooses the interpreter"
@@ -44,8 +45,18 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m lakectl.cli.reference
 
+# cfn-lint and checkov bring over a hundred packages of their own, so they live apart.
+INFRA := .venv-infra
+$(INFRA)/.installed: | $(BIN)/python
+	$(PYTHON) -m venv $(INFRA)
+	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check "cfn-lint>=1.20" "checkov>=3.2"
+	@touch $@
+
+infra-check: $(VENV)/.installed-dev $(INFRA)/.installed
+	LAKE_LINTERS=$(INFRA)/bin $(BIN)/python -m pytest -q tests/unit/infra
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .demo
+	rm -rf $(VENV) $(INFRA) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .demo

@@ -63,7 +63,8 @@ def rollback(
 ) -> None:
     """Go back to the previous deploy.
 
-    Its image, transforms, dispatcher and template are put in force again. The tables stay as they are. What you go back from is not lost: deploy brings it again.
+    Its image, transforms, dispatcher and template are put in force again. The tables
+    stay as they are. What you go back from is not lost: deploy brings it again.
 
     Examples:
         lakectl rollback

@@ -28,6 +28,9 @@ from lakectl.errors import ConfigError
 MAX_INLINE_TEMPLATE: Final = 51_200
 """Bytes of a template body in an API call; a longer one travels through S3 (CloudFormation quotas)."""
 
+MAX_MANAGED_POLICY: Final = 6_144
+"""Characters of a managed policy, blanks not counted (IAM quotas)."""
+
 CONTAINER: Final = "etl"
 """The container's name in the task definition."""
 
@@ -369,6 +372,16 @@ def handler_source() -> str:
 def deployer_policy(settings: StageSettings) -> str:
     """What a principal needs to create, update and delete this stage, beside :func:`operator_policy`; IAM's JSON."""
     return _policy("deployer-policy.json.j2", settings)
+
+
+def deployer_policies(settings: StageSettings) -> tuple[str, ...]:
+    """:func:`deployer_policy` cut into documents that fit into managed policies (IAM: 6,144 characters, no blanks)."""
+    parts: list[list[Any]] = [[]]
+    for statement in json.loads(deployer_policy(settings))["Statement"]:
+        if len(json.dumps([*parts[-1], statement], separators=(",", ":"))) > MAX_MANAGED_POLICY - 50:
+            parts.append([])
+        parts[-1].append(statement)
+    return tuple(json.dumps({"Version": "2012-10-17", "Statement": part}, indent=2) + "\n" for part in parts)
 
 
 def operator_policy(settings: StageSettings) -> str:

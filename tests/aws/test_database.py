@@ -29,7 +29,7 @@ def master(lake_database: PostgresDataApi) -> DataApi:
 @pytest.fixture
 def reader(lake_database: PostgresDataApi, master: DataApi) -> Iterator[DataApi]:
     list(database.set_up(master, "word"))
-    yield _api(lake_database, "reader")
+    return _api(lake_database, "reader")
 
 
 def test_setting_up_twice_is_the_same_as_once(master: DataApi) -> None:
@@ -129,7 +129,8 @@ def test_every_named_query_of_the_target_runs_over_the_data_api(master: DataApi,
         for statement in (
             "insert into lake.objects (bucket, key, version, ordinal, dataset, state, size, landed_at)"
             " values ('b', 'raw/t/it''s.csv', 'v1', '1', 't', 'failed', 7, now())",
-            "insert into lake.runs (bucket, key, version, dataset, table_name, state, error, exit_code, notes, replaced)"
+            "insert into lake.runs"
+            " (bucket, key, version, dataset, table_name, state, error, exit_code, notes, replaced)"
             " values ('b', 'raw/t/it''s.csv', 'v1', 't', 't', 'failed', 'broken', 6, '[\"a note\"]', '{3,4}')",
             "insert into lake.rejects (run_id, record, line, reason) values (1, 1, 2, 'too few cells')",
             "insert into lake.runs (bucket, key, version, dataset, table_name, state)"
