@@ -257,6 +257,19 @@ def test_thirty_seven_broken_records_are_rejected_exported_mended_and_loaded(lak
     assert (reloaded.rows, reloaded.rejects) == (1000, 0)
 
 
+def test_an_export_from_before_a_new_run_still_mends_and_an_unmended_one_says_what_is_missing(lake: Lake) -> None:
+    lake.upload("a.csv", csv_text("id,v", ["1,2", "3,4,5"]))
+    export = lake.root / "out.csv"
+    lake.target.export_rejects(None, str(export))
+    with pytest.raises(UsageError, match="1 of its records still have cells in _surplus"):
+        lake.target.retry_rejects(None, str(export))
+    list(lake.target.reload([("raw/t/a.csv", None)]))
+    export.write_text(export.read_text().replace("3,4,5\n", "3,4,\n"))
+    (retried,) = lake.target.retry_rejects(None, str(export))
+    assert (retried.loaded, retried.still_rejected) == (1, 0)
+    assert lake.sql("select id, v from t order by id") == [(1, 2), (3, 4)]
+
+
 def test_a_type_in_the_contract_makes_misfits_rejects_with_line_column_value_and_reason(lake: Lake) -> None:
     lake.configure('[dataset.t.contract.columns]\nv = "int"\n')
     report = lake.upload("a.csv", csv_text("id,V", ["1,5", "2,x y", "3,7"]))
