@@ -102,7 +102,10 @@ def translate(error: psycopg2.Error) -> LakectlError | None:  # noqa: PLR0911  a
     if code in (errorcodes.DISK_FULL, errorcodes.OUT_OF_MEMORY, errorcodes.TOO_MANY_CONNECTIONS):
         return InfrastructureError(f"the warehouse is out of resources: {text}")
     if code in (errorcodes.TOO_MANY_COLUMNS, errorcodes.PROGRAM_LIMIT_EXCEEDED):
-        return DataError(f"the table cannot hold this: {text}", hint="PostgreSQL tables have at most 1,600 columns")
+        return DataError(
+            f"the table cannot hold this: {text}",
+            hint="PostgreSQL rows have at most 1,600 columns, and 8 kB of values of fixed width: leave some out in a transform",
+        )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     if code.startswith(("08", "57P")) or (lost and not code):
         return WarehouseUnavailableError(f"the warehouse cannot be reached: {text}", hint="lakectl doctor")

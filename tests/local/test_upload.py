@@ -365,6 +365,17 @@ def test_what_is_no_table_fails_with_a_reason_and_stays_in_the_raw_zone(lake: La
     assert lake.target.store.find("raw/t/a.csv").size > 5000
 
 
+def test_twenty_thousand_columns_are_refused_at_once_with_a_way_out(lake: Lake) -> None:
+    text = csv_text(",".join(f"c{i}" for i in range(20_000)), [",".join("1" for _ in range(20_000))])
+    report = lake.upload("a.csv", text)
+    assert (report.state, report.exit_code) == ("failed", 6)
+    assert report.error is not None
+    assert "20,000 columns" in report.error
+    assert report.hint is not None
+    assert "melt" in report.hint
+    assert report.seconds < 10
+
+
 def test_a_rehearsal_tells_and_leaves_nothing(lake: Lake) -> None:
     lake.upload("a.csv", TRIPS)
     path = lake.write("files/b.csv", csv_text("id,extra", ["1,x"]))
