@@ -104,7 +104,7 @@ def translate(error: psycopg2.Error) -> LakectlError | None:  # noqa: PLR0911  a
     if code in (errorcodes.TOO_MANY_COLUMNS, errorcodes.PROGRAM_LIMIT_EXCEEDED):
         return DataError(
             f"the table cannot hold this: {text}",
-            hint="PostgreSQL rows have at most 1,600 columns, and 8 kB of values of fixed width: leave some out in a transform",
+            hint="a row has at most 1,600 columns and 8 kB of numbers: leave some out in a transform",
         )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     if code.startswith(("08", "57P")) or (lost and not code):
