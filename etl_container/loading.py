@@ -26,7 +26,7 @@ from etl_container.formats.base import Description, RawBatch, Reject, Source, Ta
 from etl_container.infer import Break, Inference, TypeBreak
 from etl_container.mending import MendedReader, Spared
 from etl_container.rejects import RejectSpool
-from etl_container.schema import Evolution, describe
+from etl_container.schema import MAX_COLUMNS, Evolution, describe
 from etl_container.shaping import OutputTypes, Shaped, Shaper, Wider
 from etl_container.warehouse import Session
 
@@ -149,6 +149,8 @@ class Loader:
             self._seconds["read"] += time.perf_counter() - started
             if batch is None:
                 return
+            if batch.data.num_columns >= MAX_COLUMNS and self.transform is None:
+                raise _too_wide(self.dataset, batch.data.num_columns)
             yield batch
 
     def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
@@ -325,6 +327,13 @@ def _widened(batch: RawBatch, last: RawBatch) -> pa.Table:
         for position in range(len(columns), last.data.num_columns)
     ]
     return pa.Table.from_arrays(columns, names=[str(position) for position in range(len(columns))])
+
+
+def _too_wide(dataset: Dataset, columns: int) -> DataError:
+    return DataError(
+        f"the object has {columns:,} columns, and a PostgreSQL table at most {MAX_COLUMNS:,}, one of them ours",
+        hint=f"turn columns into rows in transforms/{dataset.name}.py, for instance with df.melt()",
+    )
 
 
 def _missing_key(dataset: Dataset, missing: list[str]) -> DataError:

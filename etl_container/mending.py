@@ -155,7 +155,7 @@ def export(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     """
     count = 0
     with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         labels: list[str] = []
         for row in rows:
             own = list((row["source"] or {}).get("labels", []))
@@ -184,6 +184,8 @@ class Mended:
     """Where it stands in the export."""
     labels: tuple[str, ...]
     cells: tuple[str, ...]
+    surplus: bool
+    """Cells without a column are still there: nobody has mended it."""
 
     def cells_for(self, labels: Sequence[str]) -> list[str | None]:
         """The cells in the order of an object's own columns."""
@@ -194,7 +196,7 @@ class Mended:
 
 
 def read_export(path: Path) -> Iterator[Mended]:
-    """The mended records of an export, those still with surplus cells left out.
+    """The records of an export, in its order.
 
     Raises:
         UsageError: the file is no export.
@@ -220,6 +222,6 @@ def read_export(path: Path) -> Iterator[Mended]:
                     f"{path}, line {reader.line_num}: {ID} = {cells[where]!r} is not the number of a reject"
                 )
             padded = cells + [""] * (len(header) - len(cells))
-            if len(padded) > len(header) or (surplus is not None and padded[surplus]):
-                continue
-            yield Mended(int(padded[where]), reader.line_num, labels, tuple(padded[position] for position in data))
+            unmended = len(padded) > len(header) or (surplus is not None and bool(padded[surplus]))
+            values = tuple(padded[position] for position in data)
+            yield Mended(int(padded[where]), reader.line_num, labels, values, unmended)

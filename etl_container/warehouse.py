@@ -109,7 +109,10 @@ def translate(error: psycopg2.Error) -> LakectlError | None:  # noqa: PLR0911  a
     if code in (errorcodes.DISK_FULL, errorcodes.OUT_OF_MEMORY, errorcodes.TOO_MANY_CONNECTIONS):
         return InfrastructureError(f"the warehouse is out of resources: {text}")
     if code in (errorcodes.TOO_MANY_COLUMNS, errorcodes.PROGRAM_LIMIT_EXCEEDED):
-        return DataError(f"the table cannot hold this: {text}", hint="PostgreSQL tables have at most 1,600 columns")
+        return DataError(
+            f"the table cannot hold this: {text}",
+            hint="a row has at most 1,600 columns and 8 kB of numbers: leave some out in a transform",
+        )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     if lost and not code and _REFUSED.search(text):  # a refused login has no SQLSTATE in the driver
         return PermissionDeniedError(f"the warehouse refused: {text}")

@@ -322,30 +322,11 @@ def _zstd_error() -> type[Exception]:
 
 # --- zip archives ----------------------------------------------------------------------------------------------------
 
-_OFFICE: Final = (
-    ("xl/workbook.xml", "xlsx"),
-    ("xl/workbook.bin", "xlsb"),
-    ("word/document.xml", "docx"),
-    ("ppt/presentation.xml", "pptx"),
-    ("META-INF/container.xml", "epub"),
-    ("AndroidManifest.xml", "apk"),
-    ("META-INF/MANIFEST.MF", "jar"),
-)
-_OPEN_DOCUMENT: Final = "application/vnd.oasis.opendocument."
 _TABLE_SUFFIXES: Final = (
     *(".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".json", ".jsonl", ".ndjson", ".geojson"),
     *(".parquet", ".pq", ".arrow", ".feather", ".ipc", ".orc", ".avro", ".xlsx", ".xls", ".xlsb", ".xlsm", ".ods"),
     *(".gz", ".zst", ".zstd", ".bz2", ".xz", ".zip"),
 )
-
-
-def office_kind(names: list[str], mimetype: str = "") -> str | None:
-    """What document a zip archive with these members is (``xlsx``, ``ods``, ``docx`` …); None for a plain archive."""
-    if mimetype.startswith(_OPEN_DOCUMENT):
-        kind = mimetype.removeprefix(_OPEN_DOCUMENT).split("-")[0]
-        return {"spreadsheet": "ods", "text": "odt", "presentation": "odp"}.get(kind, "opendocument")
-    present = {name.lower().lstrip("/") for name in names}
-    return next((kind for member, kind in _OFFICE if member.lower() in present), None)
 
 
 def _archive_kind(archive: zipfile.ZipFile) -> str | None:
@@ -354,6 +335,8 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
     if "mimetype" in names:
         with contextlib.suppress(*_ZIP_ERRORS), archive.open("mimetype") as member:
             mimetype = member.read(200).decode("ascii", "replace").strip()
+    from etl_container.formats.detect import office_kind
+
     return office_kind(names, mimetype)
 
 

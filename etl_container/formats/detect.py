@@ -12,7 +12,17 @@ from typing import Final
 
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats.base import ReadOptions
-from etl_container.formats.compression import office_kind
+
+_OPEN_DOCUMENT: Final = "application/vnd.oasis.opendocument."
+_OFFICE: Final = (
+    ("xl/workbook.xml", "xlsx"),
+    ("xl/workbook.bin", "xlsb"),
+    ("word/document.xml", "docx"),
+    ("ppt/presentation.xml", "pptx"),
+    ("META-INF/container.xml", "epub"),
+    ("AndroidManifest.xml", "apk"),
+    ("META-INF/MANIFEST.MF", "jar"),
+)
 
 FORMATS: Final = (
     "delimited",
@@ -124,6 +134,15 @@ _CONTROLS: Final = (
     bytes(c for c in range(32) if c not in b"\x00\t\n\x0b\x0c\r\x1a\x1b\x1c\x1d\x1e\x1f\x01\x02") + b"\x7f"
 )
 """Bytes that no text has: not whitespace, not a separator that real files use, not NUL (which damaged text has)."""
+
+
+def office_kind(names: list[str], mimetype: str = "") -> str | None:
+    """What document a zip archive with these members is (``xlsx``, ``ods``, ``docx`` …); None for a plain archive."""
+    if mimetype.startswith(_OPEN_DOCUMENT):
+        kind = mimetype.removeprefix(_OPEN_DOCUMENT).split("-")[0]
+        return {"spreadsheet": "ods", "text": "odt", "presentation": "odp"}.get(kind, "opendocument")
+    present = {name.lower().lstrip("/") for name in names}
+    return next((kind for member, kind in _OFFICE if member.lower() in present), None)
 
 
 def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None = None) -> str:

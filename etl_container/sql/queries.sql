@@ -165,10 +165,16 @@ select state, digest, run_id from lake.objects where bucket = %(bucket)s and key
 select j.id, j.run_id, r.dataset, r.bucket, r.key, r.version, j.record, j.line, j.column_name, j.value, j.reason, j.text,
        r.source
 from lake.rejects j join lake.runs r on r.id = j.run_id
-where (%(dataset)s::text is null or r.dataset = %(dataset)s) and (%(ids)s::bigint[] is null or j.id = any(%(ids)s))
+where (%(dataset)s::text is null or r.dataset = %(dataset)s)
   and (r.state = 'loaded' or (r.state = 'failed' and not exists (
         select from lake.runs n where (n.bucket, n.key) = (r.bucket, r.key) and n.id > r.id and n.state <> 'running')))
 order by j.id limit %(limit)s
+
+-- name: get_reject
+-- One reject and the object version it is of, whatever became of its run.
+select r.dataset, r.bucket, r.key, r.version, j.record, r.source
+from lake.rejects j join lake.runs r on r.id = j.run_id
+where j.id = %(reject)s and (%(dataset)s::text is null or r.dataset = %(dataset)s)
 
 -- name: objects_with_rejects
 -- The object versions that open rejects are of, in the order of their runs.

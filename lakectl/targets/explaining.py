@@ -45,7 +45,7 @@ def _cause(run: Run) -> str:
     rows = f"{run.rows or 0:,} rows"
     match run.state:
         case "loaded":
-            rejects = f", {run.rejects:,} records were rejected" if run.rejects else ""
+            rejects = f"; rejected records: {run.rejects:,}" if run.rejects else ""
             verb = "were brought back into" if run.kind == "restore" else "are in"
             return f"{rows} of {run.key} {verb} table {run.table}{rejects}"
         case "already_loaded":

@@ -306,7 +306,7 @@ class LocalTarget:
     # -- rejects and second thoughts -----------------------------------------------------------------------------------
 
     def rejects(self, dataset: str | None = None, *, limit: int | None = None) -> Iterator[RejectInfo]:
-        found = () if self._empty else self._open().run("list_rejects", dataset=dataset, ids=None, limit=limit)
+        found = () if self._empty else self._open().run("list_rejects", dataset=dataset, limit=limit)
         for row in found:
             yield RejectInfo(
                 id=row[0],
@@ -331,7 +331,7 @@ class LocalTarget:
                 f"there are rejects of several datasets ({', '.join(sorted(names))}), whose columns differ",
                 hint=f"lakectl rejects {min(names)} --export {path}",
             )
-        rows = session.stream("list_rejects", dataset=dataset, ids=None, limit=None)
+        rows = session.stream("list_rejects", dataset=dataset, limit=None)
         fields = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
         named = (dict(zip((*fields, "text", "source"), row, strict=True)) for row in rows)
         try:
@@ -342,8 +342,8 @@ class LocalTarget:
     def retry_rejects(self, dataset: str | None, path: str | None, *, on_event: OnEvent = silent) -> list[RetryReport]:
         session = self._open(on_event)
         before = {
-            (key, version): (name, count)
-            for _bucket, key, version, name, _run, count in session.run("objects_with_rejects", dataset=dataset)
+            (key, version): count
+            for _bucket, key, version, _name, _run, count in session.run("objects_with_rejects", dataset=dataset)
         }
         chosen = list(before) if path is None else self._mend(session, Path(path), dataset)
         reports = []
@@ -351,9 +351,12 @@ class LocalTarget:
             for report in self._process([(key, version)], session, on_event, again=True):
                 if report.state == "failed":
                     raise DataError(report.error or "failed", hint=report.hint)
-                name, count = before[key, version]
-                mended = max(0, count - report.rejects)
-                reports.append(RetryReport(name, mended, report.rejects, report.run))
+                if report.state == "superseded":
+                    raise UsageError(
+                        f"a newer version of {key} is loaded: its rejects are other ones", hint="lakectl rejects"
+                    )
+                count = before.get((key, version), 0)
+                reports.append(RetryReport(report.dataset, max(0, count - report.rejects), report.rejects, report.run))
         return reports
 
     def _mend(self, session: Session, path: Path, dataset: str | None) -> list[tuple[str, str]]:
@@ -363,12 +366,20 @@ class LocalTarget:
         if not path.is_file():
             raise NotFoundError(f"no file {path}")
         concerned: dict[tuple[str, str], None] = {}
+        unmended = 0
         with session.transaction():
             for mended in mending.read_export(path):
-                found = session.run("list_rejects", dataset=dataset, ids=[mended.reject], limit=1)
+                found = session.run("get_reject", reject=mended.reject, dataset=dataset)
                 if not found:
+                    raise UsageError(
+                        f"{path}, line {mended.line}: there is no reject {mended.reject}"
+                        + (f" of dataset {dataset}" if dataset else ""),
+                        hint="lakectl rejects --export FILE makes a new export",
+                    )
+                if mended.surplus:
+                    unmended += 1
                     continue
-                _id, _run, _dataset, bucket, key, version, record, *_rest, source = found[0]
+                _dataset, bucket, key, version, record, source = found[0]
                 if record is None:
                     raise UsageError(
                         f"{path}, line {mended.line}: the transform hides which record reject {mended.reject} is",
@@ -377,7 +388,11 @@ class LocalTarget:
                 ledger.mend(session, bucket, key, version, record, mended.cells_for(source["labels"]))
                 concerned[key, version] = None
         if not concerned:
-            raise UsageError(f"{path} has no open reject in it", hint="lakectl rejects --export FILE")
+            raise UsageError(
+                f"{path} has nothing mended in it"
+                + (f": {unmended} of its records still have cells in {mending.SURPLUS}" if unmended else ""),
+                hint=f"give every cell its column, empty {mending.SURPLUS}, then retry",
+            )
         return list(concerned)
 
     def undo(self, run: str, *, on_event: OnEvent = silent) -> UndoReport:

@@ -257,6 +257,19 @@ def test_thirty_seven_broken_records_are_rejected_exported_mended_and_loaded(lak
     assert (reloaded.rows, reloaded.rejects) == (1000, 0)
 
 
+def test_an_export_from_before_a_new_run_still_mends_and_an_unmended_one_says_what_is_missing(lake: Lake) -> None:
+    lake.upload("a.csv", csv_text("id,v", ["1,2", "3,4,5"]))
+    export = lake.root / "out.csv"
+    lake.target.export_rejects(None, str(export))
+    with pytest.raises(UsageError, match="1 of its records still have cells in _surplus"):
+        lake.target.retry_rejects(None, str(export))
+    list(lake.target.reload([("raw/t/a.csv", None)]))
+    export.write_text(export.read_text().replace("3,4,5\n", "3,4,\n"))
+    (retried,) = lake.target.retry_rejects(None, str(export))
+    assert (retried.loaded, retried.still_rejected) == (1, 0)
+    assert lake.sql("select id, v from t order by id") == [(1, 2), (3, 4)]
+
+
 def test_a_type_in_the_contract_makes_misfits_rejects_with_line_column_value_and_reason(lake: Lake) -> None:
     lake.configure('[dataset.t.contract.columns]\nv = "int"\n')
     report = lake.upload("a.csv", csv_text("id,V", ["1,5", "2,x y", "3,7"]))
@@ -350,6 +363,17 @@ def test_what_is_no_table_fails_with_a_reason_and_stays_in_the_raw_zone(lake: La
     assert report.error is not None
     assert "PNG" in report.error
     assert lake.target.store.find("raw/t/a.csv").size > 5000
+
+
+def test_twenty_thousand_columns_are_refused_at_once_with_a_way_out(lake: Lake) -> None:
+    text = csv_text(",".join(f"c{i}" for i in range(20_000)), [",".join("1" for _ in range(20_000))])
+    report = lake.upload("a.csv", text)
+    assert (report.state, report.exit_code) == ("failed", 6)
+    assert report.error is not None
+    assert "20,000 columns" in report.error
+    assert report.hint is not None
+    assert "melt" in report.hint
+    assert report.seconds < 10
 
 
 def test_a_rehearsal_tells_and_leaves_nothing(lake: Lake) -> None:

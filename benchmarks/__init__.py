@@ -1,0 +1,1 @@
+"""The performance harness: whole commands, their peers in the same run, ratios rather than seconds."""

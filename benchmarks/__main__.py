@@ -1,0 +1,22 @@
+"""``make bench``: every harness with its usual sizes. ``python -m benchmarks load --megabytes 1000`` runs one."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import load
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["load"], help="one harness; all of them when left out")
+    parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
+    chosen = parser.parse_args()
+    for megabytes in chosen.megabytes:
+        load.main(megabytes, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()
