@@ -406,7 +406,7 @@ class AwsTarget(LocalTarget):
                 f"there are rejects of several datasets ({', '.join(sorted(names))}), whose columns differ",
                 hint=f"lakectl rejects {min(names)} --export {path}",
             )
-        rows = self._reader.stream("list_rejects", dataset=dataset, ids=None, limit=None)
+        rows = self._reader.stream("list_rejects", dataset=dataset, limit=None)
         keys = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
         named = (dict(zip((*keys, "text", "source"), row, strict=True)) for row in rows)
         try:
@@ -440,10 +440,10 @@ class AwsTarget(LocalTarget):
         with writer.transaction() as number:
             writer.execute(f"set local role {database.OWNER}", transaction=number)
             for mended in mending.read_export(path):
-                found = self._reader.run("list_rejects", dataset=dataset, ids=[mended.reject], limit=1)
-                if not found:
+                found = self._reader.run("get_reject", reject=mended.reject, dataset=dataset)
+                if not found or mended.surplus:
                     continue
-                _id, _run, _dataset, bucket, key, version, record, *_rest, source = found[0]
+                _dataset, bucket, key, version, record, source = found[0]
                 if record is None:
                     raise UsageError(
                         f"{path}, line {mended.line}: the transform hides which record reject {mended.reject} is",
