@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import load
+from benchmarks import cat, load
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["load"], help="one harness; all of them when left out")
+    parser.add_argument("what", nargs="?", choices=["load", "cat"], help="one harness; all of them when left out")
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
     chosen = parser.parse_args()
     for megabytes in chosen.megabytes:
-        load.main(megabytes, chosen.rounds)
+        if chosen.what in {"load", None}:
+            load.main(megabytes, chosen.rounds)
+        if chosen.what in {"cat", None}:
+            cat.main(megabytes, chosen.rounds)
 
 
 if __name__ == "__main__":

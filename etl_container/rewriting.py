@@ -1,8 +1,9 @@
 """A table of any format, written again in a clean one: original labels, original texts, nothing guessed.
 
 What the readers padded and repaired is padded and repaired here; a file without a header gets none. CSV is the fast
-path: the fields of a batch are joined as Arrow strings, whose bytes are the lines, and only columns that have a
-delimiter, a quote or a line end somewhere are looked at value by value.
+path: lines that are clean CSV in the file already, which the reader proved, are passed on as they are; of others the
+fields of a batch are joined as Arrow strings, whose bytes are the lines, and only fields that hold a delimiter, a quote
+or a line end are quoted.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_container.arrow_text import scalar
 from etl_container.formats.base import Kind, RawBatch, TableReader
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "markdown", "parquet")
@@ -92,17 +95,23 @@ def _delimited(
     if header:
         stream.write((delimiter.join(_field(label, delimiter, len(header) == 1) for label in header) + "\n").encode())
     for batch in batches:
+        if batch.csv is not None and delimiter == ",":
+            stream.write(batch.csv)  # clean already
+            continue
+        if not batch.data.num_rows:
+            continue
         columns = [_quoted(_strings(column), special) for column in _padded(batch.data, len(labels))]
         if len(columns) == 1:
             # A lone empty field would be an empty line, which readers skip.
-            columns = [pc.if_else(pc.equal(pc.fill_null(columns[0], ""), ""), '""', columns[0])]
+            filled = pc.fill_null(columns[0], scalar(""))
+            columns = [pc.if_else(pc.equal(filled, scalar("")), scalar('""'), columns[0])]
         stream.write(_lines(columns, delimiter))
 
 
 def _lines(columns: Sequence[Any], delimiter: str) -> memoryview:
     """The rows as bytes: the data of a string array is one value after the other, so lines joined are lines written."""
-    joined = pc.binary_join_element_wise(*columns, delimiter, null_handling="replace", null_replacement="")
-    ended = pc.binary_join_element_wise(joined, "", "\n")
+    joined = pc.binary_join_element_wise(*columns, scalar(delimiter), null_handling="replace", null_replacement="")
+    ended = pc.binary_join_element_wise(joined, scalar(""), scalar("\n"))
     return _bytes(ended)
 
 
@@ -116,14 +125,48 @@ def _bytes(texts: Any) -> memoryview:
 
 
 def _quoted(texts: Any, special: Sequence[bytes]) -> Any:
-    whole = bytes(_bytes(texts))
-    if not any(mark in whole for mark in special):
+    """The values as fields: those that hold a special byte between quotes, their own quotes doubled.
+
+    Every byte that has to be added is a quote, so they are all put in at once, wherever in the column they belong.
+    """
+    if pa.types.is_large_string(texts.type):
+        texts = texts.cast(pa.string())
+    raw = bytes(_bytes(texts))
+    present = [mark for mark in special if mark in raw]
+    if not present:
         return texts
-    pattern = "[" + "".join(f"\\x{mark[0]:02x}" for mark in special) + "]"
-    doubled = pc.replace_substring(texts, '"', '""') if b'"' in whole else texts
-    return pc.if_else(
-        pc.match_substring_regex(texts, pattern), pc.binary_join_element_wise('"', doubled, '"', ""), texts
-    )
+    data = np.frombuffer(raw, np.uint8)
+    size = len(texts)
+    starts = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + size + 1]
+    starts = starts - starts[0]
+    quoted = data == ord('"')
+    odd = quoted
+    for mark in present:
+        if mark != b'"':
+            odd = odd | (data == mark[0])
+    rows = _per_row(odd, starts) > 0
+    added = 2 * rows.astype(np.int32)
+    quotes = np.empty(0, np.int32)
+    if b'"' in present:
+        quotes = np.flatnonzero(quoted).astype(np.int32)
+        added += _per_row(quoted, starts)
+    before = np.sort(np.concatenate([starts[:-1][rows], starts[1:][rows], quotes]), kind="stable")
+    places = before + np.arange(len(before), dtype=np.int32)
+    whole = np.full(len(data) + len(before), ord('"'), np.uint8)
+    own = np.ones(len(whole), np.bool_)
+    own[places] = False
+    whole[own] = data
+    offsets = starts.copy()
+    offsets[1:] += np.cumsum(added, dtype=np.int32)
+    valid = pc.is_valid(texts).buffers()[1] if texts.null_count else None
+    return pa.Array.from_buffers(pa.string(), size, [valid, pa.py_buffer(offsets), pa.py_buffer(whole)])
+
+
+def _per_row(marked: Any, starts: Any) -> Any:
+    """How many bytes of each row are marked."""
+    until = np.zeros(len(marked) + 1, np.int32)
+    np.cumsum(marked, dtype=np.int32, out=until[1:])
+    return np.diff(until[starts])
 
 
 def _field(text: str, delimiter: str, alone: bool) -> str:

@@ -94,6 +94,8 @@ class RawBatch:
     kinds: tuple[Kind, ...]
     first_record: int = 0
     records: pa.Int64Array | None = None
+    csv: bytes | None = None
+    """The same rows as CSV lines (RFC 4180, UTF-8, ending in LF), where they stand so in the object already."""
 
     def ordinal(self, row: int) -> int:
         """The record ordinal of the batch's row ``row``."""

@@ -4,10 +4,11 @@ The story of one file:
 
 1. ``open_delimited`` reads the first megabyte and asks :mod:`etl_container.formats.encoding` how it is encoded and
    :mod:`etl_container.formats.dialect` how it is written and where its table begins.
-2. The text streams by in blocks of UTF-8 that end where a record ends. A block that is well formed, which a look at
-   its quotes proves, goes to Arrow's parser whole: the *fast path*. Any other block is taken apart record by record
-   in :class:`RecordParser`: the *tolerant path*. So a clean file never pays for a messy one, and one bad line in a
-   large file costs one block.
+2. The text streams by in blocks of UTF-8 that end where a record ends. What is well formed of a block, which a look
+   at its quotes proves, goes to Arrow's parser whole: the *fast path*. What follows is taken apart record by record in
+   :class:`RecordParser`, a small piece at a time: the *tolerant path*. So a clean file never pays for a messy one, and
+   one bad line in a large file costs one small piece. The next block is read and parsed in a thread of its own while
+   the caller works on the one before; everything that leaves a trace (notes, rejects) happens in the caller's thread.
 3. Records that do not have the table's width are *odd*. They wait until a proper record follows (then they are padded,
    trimmed or rejected) or the file ends (then they are a footer).
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
@@ -27,6 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from etl_container.arrow_text import integers, scalar, strings
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import dialect as dialects
 from etl_container.formats.base import (
@@ -44,8 +47,10 @@ from etl_container.formats.records import Cells, Record, RecordParser, line_ends
 
 SAMPLE_BYTES = 1 << 20
 """How much of the file the dialect is decided on."""
-BLOCK_BYTES = 1 << 20
-"""How much is parsed at a time."""
+BLOCK_BYTES = 4 << 20
+"""How much is parsed at a time where all is well."""
+PIECE_BYTES = 256 << 10
+"""How much is taken apart record by record at a time, and the fast path's next try after that."""
 MAX_LINE_BYTES = 256 << 20
 """A longer line is no record of a delimited text."""
 MAX_WAITING = 1000
@@ -201,6 +206,63 @@ class _Span:
     fast: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The next stretch of the text: Arrow's reading of it, or None where the tolerant path must read on."""
+
+    line: int
+    """Physical lines before it."""
+    offset: int
+    taken: _Taken | None
+
+
+class _Ahead:
+    """Walks the blocks of a text one step ahead of its reader, in a thread."""
+
+    def __init__(self, blocks: _Blocks, arrow: Callable[[bytes, bool], _Taken | None] | None) -> None:
+        self._blocks = blocks
+        self._arrow = arrow
+        self._window = BLOCK_BYTES
+        self._thread: ThreadPoolExecutor | None = None
+        self._coming: Future[_Step | None] | None = None
+
+    def next(self) -> _Step | None:
+        """The next step, None at the text's end.
+
+        When it has nothing taken, the caller takes what it wants off the blocks before it asks again.
+        """
+        step = self._coming.result() if self._coming is not None else self._step()
+        self._coming = None
+        # Nothing lies ahead of a text's end, nor of a piece that the caller has yet to take.
+        if step is not None and step.taken is not None and (self._blocks.data or not self._blocks.ended):
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+            self._coming = self._thread.submit(self._step)
+        return step
+
+    def close(self) -> None:
+        """Wait for the step under way, if any, and drop it."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread = self._coming = None
+
+    def _step(self) -> _Step | None:
+        blocks = self._blocks
+        blocks.want(self._window if self._arrow is not None else PIECE_BYTES)
+        if not blocks.data:
+            return None
+        line, offset = blocks.line, blocks.offset
+        if self._arrow is not None:
+            whole = len(blocks.data) <= self._window
+            taken = self._arrow(blocks.data if whole else blocks.data[: self._window], blocks.ended and whole)
+            if taken is not None and not taken.suspect:
+                blocks.take(taken.size, taken.lines)
+                self._window = min(BLOCK_BYTES, 2 * self._window) if taken.whole else PIECE_BYTES
+                return _Step(line, offset, taken)
+            self._window = PIECE_BYTES
+        return _Step(line, offset, None)
+
+
 class _Builder:
     """Collects proper rows, in order, into one batch."""
 
@@ -209,18 +271,21 @@ class _Builder:
         self._columns: list[list[Any]] = [[] for _ in labels]
         self._rows: list[Cells] = []
         self._ordinals: list[tuple[int, int]] = []
+        self._lines: bytes | None = None
         self.count = 0
 
-    def batch(self, arrays: Sequence[Any], first: int) -> None:
+    def batch(self, arrays: Sequence[Any], first: int, lines: bytes | None = None) -> None:
         size = len(arrays[0])
         if not size:
             return
+        self._lines = None if self.count else lines
         self._spill()
         for column, array in zip(self._columns, arrays, strict=True):
             column.append(array)
         self._add(first, size)
 
     def row(self, cells: Cells, ordinal: int) -> None:
+        self._lines = None
         self._rows.append(cells)
         self._add(ordinal, 1)
 
@@ -234,7 +299,7 @@ class _Builder:
     def _spill(self) -> None:
         if self._rows:
             for column, values in zip(self._columns, zip(*self._rows, strict=True), strict=True):
-                column.append(pa.array(values, pa.string()))
+                column.append(strings(values))
             self._rows = []
 
     def build(self) -> RawBatch | None:
@@ -244,13 +309,15 @@ class _Builder:
         arrays = [column[0] if len(column) == 1 else pa.concat_arrays(column) for column in self._columns]
         records = None
         if len(self._ordinals) > 1:
-            records = pa.array(np.concatenate([np.arange(first, first + size) for first, size in self._ordinals]))
+            ordinals = [np.arange(first, first + size, dtype=np.int64) for first, size in self._ordinals]
+            records = integers(np.concatenate(ordinals))
         first = self._ordinals[0][0]
         self._columns = [[] for _ in self._columns]
         self._ordinals = []
         self.count = 0
+        lines, self._lines = self._lines, None
         data = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        return RawBatch(data, (Kind.TEXT,) * len(arrays), first, records)
+        return RawBatch(data, (Kind.TEXT,) * len(arrays), first, records, lines)
 
 
 class _DelimitedReader:
@@ -346,19 +413,25 @@ class _DelimitedReader:
         """The records, in the file's order."""
         blocks = self._open()
         builder = _Builder(self._labels)
+        ahead = _Ahead(blocks, self._arrow)
         try:
             blocks.skip_lines(self._first_line + self._layout.data_line)
             ordinal = 0
             while self.next_line is None:
-                blocks.want(BLOCK_BYTES)
-                if not blocks.data:
+                step = ahead.next()
+                if step is None:
                     break
-                self._spans.append(_Span(ordinal, blocks.line, blocks.offset))
-                ordinal = self._step(blocks, ordinal, builder)
+                fast = step.taken is not None
+                self._spans.append(_Span(ordinal, step.line, step.offset, fast))
+                if step.taken is not None:
+                    ordinal = self._fast(step.taken, step.line, ordinal, builder)
+                else:
+                    ordinal = self._tolerant(blocks, ordinal, builder)
                 if not self._waiting or builder.count > 65536:
                     batch = builder.build()
                     if batch is not None:
                         yield batch
+            ahead.close()
             self._spans.append(_Span(ordinal, blocks.line, blocks.offset))
             self._settle(builder, at_end=True)
             if self._empty:
@@ -375,6 +448,7 @@ class _DelimitedReader:
             if batch is not None:
                 yield batch
         finally:
+            ahead.close()
             blocks.close()
         if self._wrong[0]:
             self._notes.sentences.append(
@@ -387,18 +461,7 @@ class _DelimitedReader:
             pass
         return self.next_line
 
-    def _step(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
-        """Take some records off ``blocks``; returns the ordinal of the next one."""
-        if self._arrow is not None:
-            taken = self._arrow(blocks.data, blocks.ended)
-            if taken is not None and not taken.suspect:
-                self._spans[-1] = replace(self._spans[-1], fast=True)
-                return self._fast(blocks, taken, ordinal, builder)
-        return self._tolerant(blocks, ordinal, builder)
-
-    def _fast(self, blocks: _Blocks, taken: _Taken, ordinal: int, builder: _Builder) -> int:
-        line = blocks.line
-        blocks.take(taken.size, taken.lines)
+    def _fast(self, taken: _Taken, line: int, ordinal: int, builder: _Builder) -> int:
         # Rows of Arrow's batch and odd rows interleave: an odd row's index counts both kinds.
         done = index = 0
         for odd_row, odd_line, text, after_blank in taken.odd:
@@ -433,7 +496,9 @@ class _DelimitedReader:
             end -= 1
         if end > start:
             self._flush_empty(builder)
-            builder.batch([column.slice(start, end - start) for column in taken.columns], ordinal)
+            whole = end - start == len(taken.columns[0])
+            columns = taken.columns if whole else [column.slice(start, end - start) for column in taken.columns]
+            builder.batch(columns, ordinal, taken.csv if whole else None)
         if end < start + size:
             self._hold_empty(ordinal + end - start, start + size - end)
 
@@ -450,11 +515,12 @@ class _DelimitedReader:
         self._empty = []
 
     def _tolerant(self, blocks: _Blocks, ordinal: int, builder: _Builder) -> int:
-        size = BLOCK_BYTES
+        size = PIECE_BYTES
         while True:
-            text, wrong = to_text(blocks.data if blocks.ended else _whole_characters(blocks.data))
-            records, position, lines = self._parser.records(text, final=blocks.ended)
-            if position or blocks.ended:
+            final = blocks.ended and len(blocks.data) <= size
+            text, wrong = to_text(blocks.data if final else _whole_characters(blocks.data[:size]))
+            records, position, lines = self._parser.records(text, final=final)
+            if position or final:
                 break
             size *= 2
             if size > MAX_LINE_BYTES:
@@ -463,9 +529,7 @@ class _DelimitedReader:
                     hint="This is not a delimited text, or its line ends are missing.",
                 )
             blocks.want(size)
-        taken = (
-            len(blocks.data) if position == len(text) and blocks.ended else _byte_length(blocks.data, text, position)
-        )
+        taken = len(blocks.data) if position == len(text) and final else _byte_length(blocks.data, text, position)
         first, line, last = blocks.line + 1, blocks.line + 1, 0
         for at in wrong:
             if at < taken:
@@ -693,6 +757,10 @@ class _Taken:
     line stands above."""
     suspect: bool
     """Whether another table may begin in it."""
+    whole: bool
+    """Whether nothing that is not well formed follows in the block."""
+    csv: bytes | None
+    """Its lines as RFC 4180 has them, where they stand so in the file."""
 
 
 def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | None] | None:
@@ -719,16 +787,18 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
         quoted_strings_can_be_null=False,
     )
     quote_byte = quote.encode() if quote else None
+    plain = delimiter == "," and quote in {'"', None}
 
     def parse(data: bytes, final: bool) -> _Taken | None:
         quotes = _quotes(data, quote_byte, delimiter) if quote_byte and quote_byte in data else None
-        cut = len(data) if final else _cut(data, quotes)
+        stop, whole = len(data), True
+        if quotes is not None and (bad := _first_bad(quotes, final=final)) is not None:
+            stop, whole = bad, False
+        cut = stop if final and whole else _cut(data, quotes, stop)
         if not cut:
             return None
         block = data if cut == len(data) else data[:cut]
         if b"\x00" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
-            return None
-        if quotes is not None and not _well_formed(quotes, cut, final=final):
             return None
         if not block.endswith(b"\n"):
             block += b"\n"  # or Arrow takes an empty last cell for a quoted one
@@ -755,17 +825,17 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
-        return _Taken(
-            columns, cut, lines, odd, suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
-        )
+        doubtful = suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
+        csv = _as_csv(block, len(columns[0]), lines) if plain and (quote or b'"' not in block) and not odd else None
+        return _Taken(columns, cut, lines, odd, doubtful, whole, csv)
 
-    told = [(j, label) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
+    told = [(j, scalar(label)) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
 
     def repeated(columns: Sequence[Any]) -> bool:
         """Whether the header stands among the rows again."""
         mask = None
         for j, label in told:
-            here = pc.fill_null(pc.equal(columns[j], label), False)
+            here = pc.equal(columns[j], label)
             mask = here if mask is None else pc.and_(mask, here)
             if not pc.any(mask).as_py():
                 return False
@@ -783,6 +853,15 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
         return False
 
     return parse
+
+
+def _as_csv(block: bytes, rows: int, lines: int) -> bytes | None:
+    """A well-formed block with commas as RFC 4180 lines; None when it is not quite such."""
+    if b"\r" in block:
+        return block.replace(b"\r\n", b"\n") if rows == lines else None  # or some stand within values
+    if rows == lines or not (b"\n\n" in block or block.startswith(b"\n")):
+        return block  # no blank lines
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -816,14 +895,19 @@ def _quotes(data: bytes, quote: bytes, delimiter: str) -> _Quotes:
     return _Quotes(positions, good)
 
 
-def _well_formed(quotes: _Quotes, cut: int, *, final: bool) -> bool:
-    count = int(np.searchsorted(quotes.positions, cut))
-    return count % 2 == 0 and bool(quotes.good[:count].all())
+def _first_bad(quotes: _Quotes, *, final: bool) -> int | None:
+    """Where the first quoted value begins that is not well formed; None when all are."""
+    if not quotes.good.all():
+        pair = int(np.argmin(quotes.good)) // 2
+        return int(quotes.positions[2 * pair])
+    if final and len(quotes.positions) % 2:
+        return int(quotes.positions[-1])  # never closed
+    return None
 
 
-def _cut(data: bytes, quotes: _Quotes | None) -> int:
-    """The end of the last whole record; 0 when there is none."""
-    cut = data.rfind(b"\n")
+def _cut(data: bytes, quotes: _Quotes | None, stop: int) -> int:
+    """The end of the last whole record that ends before ``stop``; 0 when there is none."""
+    cut = data.rfind(b"\n", 0, stop)
     while quotes is not None and cut >= 0:
         before = int(np.searchsorted(quotes.positions, cut))
         if before % 2 == 0:

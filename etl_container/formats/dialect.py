@@ -86,7 +86,12 @@ def _is_value(cell: str) -> bool:
 
 def is_null(cell: str | None) -> bool:
     """Whether a cell is empty or one of the usual signs for nothing."""
-    return cell is None or not cell.strip() or (len(cell) < 8 and _NULL.fullmatch(cell.strip()) is not None)
+    return not cell or (len(cell) < 8 and _is_null(cell)) or cell.isspace()
+
+
+@lru_cache(maxsize=8192)
+def _is_null(cell: str) -> bool:
+    return _NULL.fullmatch(cell.strip()) is not None
 
 
 def detect(sample: str, options: ReadOptions, *, whole: bool, first_line: int = 0) -> Layout:

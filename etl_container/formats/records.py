@@ -53,10 +53,10 @@ class RecordParser:
         blank = "" if delimiter in {" ", "\t"} else r"[ \t]*"
         if quote is not None:
             q = re.escape(quote)
-            body = rf"[^{q}]|{q}{q}"
+            body = rf"[^{q}]++|{q}{q}"
             if escape is not None and escape != quote:
                 e = re.escape(escape)
-                body = rf"[^{q}{e}]|{e}.|{q}{q}"
+                body = rf"[^{q}{e}]++|{e}.|{q}{q}"
             after = rf"{blank}(?={d}|[\r\n]|\Z)"
             self._quoted = re.compile(rf"{blank}{q}((?:{body})*+){q}{after}", re.DOTALL)
             self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
@@ -64,7 +64,7 @@ class RecordParser:
         plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
         if len(delimiter) == 1:  # the same, quicker
             c, e = re.escape(delimiter), re.escape(escape or "")
-            plain = rf"(?:{e}.|[^{c}{e}\r\n]|{e}\Z)*+" if escape else rf"[^{c}\r\n]*+"
+            plain = rf"(?:{e}.|[^{c}{e}\r\n]++|{e}\Z)*+" if escape else rf"[^{c}\r\n]*+"
         self._plain = re.compile(plain, re.DOTALL)
         self._line = re.compile(r"[^\r\n]*+")
 
