@@ -229,6 +229,9 @@ def parse_read(name: str, values: object) -> ReadOptions:
         if value is not None:
             taken[option.name] = tuple(str(item) for item in value) if kind is None else value
     table.end()
+    for key, choices in (("decimal", (",", ".")), ("date_order", ("dmy", "mdy"))):
+        if taken.get(key) not in (None, *choices):
+            raise ConfigError(f"dataset.{name}.read.{key} is {taken[key]!r}", hint=f'"{choices[0]}" or "{choices[1]}"')
     return ReadOptions(**taken)
 
 

@@ -28,3 +28,5 @@ class ReadOptions:
     """What zone a timestamp without one is in; None keeps it without."""
     date_order: str | None = None
     """``dmy`` or ``mdy`` for dates like 03/04/2024; None decides over the column."""
+    decimal: str | None = None
+    """``,`` or ``.``: the decimal sign where values such as 1,234 leave it open; None decides over the columns."""

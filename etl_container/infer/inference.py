@@ -152,7 +152,7 @@ class Inference:
         decimals = {sign for state in texts if (sign := shapes.decimal_evidence(state)) is not None}
         orders = {order for state in texts if (order := shapes.order_evidence(state)) is not None}
         return Hints(
-            decimals.pop() if len(decimals) == 1 else None,
+            self._options.decimal or (decimals.pop() if len(decimals) == 1 else None),
             orders.pop() if len(orders) == 1 else None,
         )
 

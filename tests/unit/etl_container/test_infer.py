@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl_container.datasets import parse_read
+from etl_container.errors import ConfigError
 from etl_container.formats.base import Kind, RawBatch
 from etl_container.formats.options import ReadOptions
 from etl_container.infer import FitError, Inference, Target, TypeBreak, fit
@@ -189,6 +191,23 @@ def test_another_column_proves_the_decimal_sign_and_the_order_of_dates() -> None
     assert inferred(["1.234"], ["1,5"]).types[0] == PgType.BIGINT
     assert inferred(["03/04/2024"], ["31/01/2024"]).types[0] == PgType.DATE
     assert inferred(["03/04/2024"], date_order="mdy").types[0] == PgType.DATE
+
+
+def test_the_user_says_what_the_decimal_sign_is() -> None:
+    assert inferred(["1,234"]).types[0] == PgType.TEXT
+    assert inferred(["1,234"], decimal=".").types[0] == PgType.BIGINT
+    assert inferred(["1,234"], decimal=",").types[0] == PgType.DOUBLE
+    assert inferred(["1.234"], decimal=",").types[0] == PgType.BIGINT
+    assert inferred(["1,234"], ["1,5"], decimal=".").types[0] == PgType.BIGINT
+
+
+@pytest.mark.parametrize("value", ["03/04/24", "3 Jan 24", "31.12.99"])
+def test_a_year_of_two_digits_stays_text_since_its_century_is_not_in_the_file(value: str) -> None:
+    assert inferred([value, value]).types == (PgType.TEXT,)
+
+
+def test_dates_of_mail_headers_stay_text() -> None:
+    assert inferred(["Mon, 20 Nov 1995 19:12:08 -0500"]).types == (PgType.TEXT,)
 
 
 @pytest.mark.parametrize(
@@ -491,3 +510,9 @@ def test_kernels_find_what_looking_at_each_value_finds(values: list[str | None],
     assert found.hopeless == expected.hopeless
     if not found.hopeless:
         assert found == expected
+
+
+@pytest.mark.parametrize("setting", [{"decimal": ";"}, {"date_order": "ymd"}])
+def test_a_decimal_sign_or_an_order_of_dates_that_there_is_not_is_a_clear_error(setting: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(setting))):
+        parse_read("sales", setting)
