@@ -170,7 +170,7 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
         delimiters = [d for d in SINGLES if d in text]
         multiples = _multiples(text, delimiters)
         inner = {mark for multiple in multiples if len(multiple.strip()) > 1 for mark in multiple.strip()}
-        delimiters = [d for d in delimiters if d not in inner] + multiples
+        delimiters = multiples + [d for d in delimiters if d not in inner]
         delimiters.append("")
     best, best_score = Dialect(line_terminator=line_terminator), -1.0
     whole_lines = [line for line in re.split(r"[\r\n]+", text[:8000]) if line.strip()]
@@ -200,8 +200,19 @@ def _line_terminator(text: str) -> str:
 
 
 def _multiples(text: str, singles: Sequence[str]) -> list[str]:
-    """Delimiters of several characters: none of their characters stands anywhere else outside quotes."""
-    plain = re.sub(r'"(?:[^"]|"")*"', '""', text)
+    """Delimiters of several characters: none of their characters stands anywhere else outside quotes.
+
+    Which quotes these are is not known yet, so any way to leave quoted values out will do.
+    """
+    found: list[str] = []
+    for quoted in (r'"(?:[^"]|"")*"', r'"(?:[^"\\]|\\.|"")*"', r"'(?:[^']|'')*'", r"'(?:[^'\\]|\\.|'')*'"):
+        if quoted[0] in text and ("\\" not in quoted or "\\" in text):
+            plain = re.sub(quoted, quoted[0] * 2, text, flags=re.DOTALL)
+            found += [run for run in _multiples_outside(plain, singles) if run not in found]
+    return found or _multiples_outside(text, singles)
+
+
+def _multiples_outside(plain: str, singles: Sequence[str]) -> list[str]:
     lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
     runs = Counter(run for line in lines[:100] for run in set(_RUN.findall(line)))
     found = []
@@ -230,9 +241,9 @@ def _quotes(text: str, delimiter: str, options: ReadOptions) -> list[str | None]
     for quote in ("'", "`"):
         if quote not in text:
             continue
-        opens = len(re.findall(rf"(?:{d}|^|(?<=[\r\n])){blank}{quote}(?=[^\r\n])", text))
+        opens = len(re.findall(rf"(?:{d}|^|(?<=[\r\n])){blank}{quote}", text))
         closes = len(re.findall(rf"{quote}{blank}(?:{d}|$|(?=[\r\n]))", text))
-        if min(opens, closes) >= 2 and abs(opens - closes) * 10 <= opens + closes:
+        if min(opens, closes) >= 2 and abs(opens - closes) * 3 <= opens + closes:
             found.append(quote)
     return found
 
@@ -262,7 +273,8 @@ def _score(text: str, dialect: Dialect) -> float:
         elif pattern < 0.5:
             pattern **= 2
     parts = (width - 1) / width if width > 1 else 0.25
-    cells = [cell for record in records if len(record.cells) == width for cell in record.cells[:80] if cell][:3000]
+    proper = (cell for record in records if len(record.cells) == width for cell in record.cells[:80])
+    cells = [cell for cell in proper if cell and not cell.isspace()][:3000]
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
     strays = sum(record.stray for record in records) / len(records)
     return pattern * parts * type_score * (1 - strays / 2)

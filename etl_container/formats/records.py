@@ -136,12 +136,14 @@ class RecordParser:
 
         Well-formed text of the right width is what it says, but for a value that takes up many whole records.
         """
-        if self._width is None or self._width < 2 or not self._fits(text[start:line_end]):
+        if self._width is None or self._width < 2:
             return False
-        if width != self._width:
-            return True
         inside = [line for line in re.split(r"[\r\n]+", text[line_end:end])[1:-1] if line]
-        return len(inside) > MANY_LINES and sum(map(self._fits, inside)) > 0.9 * len(inside)
+        if width == self._width and len(inside) <= MANY_LINES:
+            return False
+        if not self._fits(text[start:line_end]):
+            return False
+        return width != self._width or sum(map(self._fits, inside)) > 0.9 * len(inside)
 
     def _fits(self, line: str) -> bool:
         """Whether some reading of a line has the table's width."""
