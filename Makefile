@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help demo test check docs bench clean infra-check
+.PHONY: help demo test campaign check docs bench clean infra-check
 
 help:
 	@echo "make demo    install lakectl and walk through it on real data"
 	@echo "make test    all tests"
+	@echo "make campaign   the long campaigns (SEED=n chooses their seed)"
 	@echo "make check   lint, format, types, import rules, reference pages"
 	@echo "make docs    write the reference pages from the code"
 	@echo "make infra-check   cfn-lint and checkov over every kind of rendered template"
@@ -34,6 +35,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+campaign: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow -s --timeout 3600
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

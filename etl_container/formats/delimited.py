@@ -345,7 +345,7 @@ class _DelimitedReader:
                 f"{source.name} is empty: there is nothing to load.", hint="Check how the file was made."
             )
         self._encoding = find_encoding(head, whole=whole, name=source.name, given=options.encoding)
-        text = self._sample(whole)
+        text, wrong = self._sample(whole)
         if not text.strip("\x00 \t\r\n\ufeff"):
             raise UnreadableObjectError(
                 f"{source.name} is empty: it holds nothing but blanks.", hint="Check how the file was made."
@@ -353,6 +353,9 @@ class _DelimitedReader:
         self._layout = dialects.detect(text, self._options, whole=whole)
         self._labels = self._layout.labels
         self._notes.sentences.extend(self._layout.notes)
+        for line in wrong:  # those in the rows are noted as they are read
+            if line <= self._layout.data_line:
+                self._notes.at(self._wrong_bytes, first_line + line)
         self._dialect = self._layout.dialect
         width = len(self._labels)
         self._parser = RecordParser(self._dialect, width)
@@ -392,7 +395,12 @@ class _DelimitedReader:
                 head += more
         return head[:SAMPLE_BYTES], len(head) <= SAMPLE_BYTES
 
-    def _sample(self, whole: bool) -> str:
+    @property
+    def _wrong_bytes(self) -> str:
+        return f"bytes wrong in {self._encoding.label}, read as Windows-1252"
+
+    def _sample(self, whole: bool) -> tuple[str, list[int]]:
+        """The text's beginning without NUL characters, and the lines in it that hold wrong bytes."""
         blocks = self._open()
         try:
             blocks.skip_lines(self._first_line)
@@ -403,7 +411,8 @@ class _DelimitedReader:
                 data = data[: cut + 1] if cut > 0 else data
         finally:
             blocks.close()
-        return to_text(data)[0].replace("\x00", "")
+        text, wrong = to_text(data)
+        return text.replace("\x00", ""), [line_ends(data[:at]) + 1 for at in wrong[:NOTED_LINES]]
 
     def _open(self) -> _Blocks:
         self._wrong = [0]
@@ -535,7 +544,7 @@ class _DelimitedReader:
             if at < taken:
                 line += line_ends(blocks.data[last:at])
                 last = at
-                self._notes.at(f"bytes wrong in {self._encoding.label}, read as Windows-1252", line)
+                self._notes.at(self._wrong_bytes, line)
         blocks.take(taken, lines)
         for index, record in enumerate(records):
             following = records[index + 1] if index + 1 < len(records) else None

@@ -255,6 +255,13 @@ def test_a_wrong_byte_late_in_the_file_costs_no_row() -> None:
     assert "line 150002" in got.notes
 
 
+def test_a_wrong_byte_in_the_header_is_noted_too() -> None:
+    rows = "".join(f"{i},é\n" for i in range(200)).encode()
+    got = load(b"id,caf\xe9\n" + rows)
+    assert got.labels == ("id", "café")
+    assert got.notes == "bytes wrong in utf-8, read as Windows-1252: line 1"
+
+
 def test_nul_bytes_are_dropped_and_noted() -> None:
     got = load(b"a,b\n1,x\x00y\n2,\x00\n3,z\n")
     assert got.rows == [["1", "xy"], ["2", None], ["3", "z"]]
@@ -348,6 +355,52 @@ def test_memory_does_not_grow_with_the_file() -> None:
     before = pa.total_allocated_bytes()
     peak = max(pa.total_allocated_bytes() - before for _ in reader.batches())
     assert peak < 64 << 20
+
+
+# Blocks
+
+
+def csv_of(text: str) -> list[bytes | None]:
+    raw = text.encode()
+    source = Source("x.csv", len(raw), lambda: io.BytesIO(raw))
+    return [batch.csv for batch in open_delimited(source, ReadOptions(), Rejects()).batches()]
+
+
+def test_clean_lines_are_passed_on_as_they_are() -> None:
+    assert csv_of('a,b\n1,"x, y"\n2,z') == [b'1,"x, y"\n2,z\n']
+    assert csv_of('a,b\r\n1,"x"\r\n2,z\r\n') == [b'1,"x"\n2,z\n']
+    assert csv_of('a,b\n1,"x\ny"\n2,z\n') == [b'1,"x\ny"\n2,z\n']
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a;b\n1;2\n",
+        "a,b\n1,2\n\n3,4\n",
+        'a,b\r\n1,"x\r\ny"\r\n',
+        "a,b\n1,2\n3\n4,5\n",
+        "a,b\n1,'x, y'\n2,'z, z'\n3,'y, y'\n",
+        "a,b\n1,2\n,\n",
+        'a,b\n1,x"y\n2,"z"\n',
+    ],
+)
+def test_lines_that_are_not_clean_csv_are_never_passed_on(text: str) -> None:
+    assert set(csv_of(text)) == {None}
+
+
+def test_what_is_well_formed_before_a_bad_line_and_after_it_keeps_its_place() -> None:
+    rows = [[str(i), f"name, {i}"] for i in range(60_000)]
+    lines = [f'{number},"{name}"' for number, name in rows]
+    for at in (0, 7, 29_999, 30_000, 59_999):
+        lines[at] = f'{at},"name "{at}'
+        rows[at] = [str(at), f'"name "{at}']
+    got = load("id,name\n" + "\n".join(lines) + "\n")
+    assert got.rows == rows
+    assert got.records == list(range(60_000))
+    assert list(got.reader.locate([29_999, 30_000])) == [
+        (29_999, 30_001, lines[29_999]),
+        (30_000, 30_002, lines[30_000]),
+    ]
 
 
 # Any table in any dialect
