@@ -47,7 +47,7 @@ from etl_container.formats.records import Cells, Record, RecordParser, line_ends
 
 SAMPLE_BYTES = 1 << 20
 """How much of the file the dialect is decided on."""
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 """How much is parsed at a time where all is well."""
 PIECE_BYTES = 256 << 10
 """How much is taken apart record by record at a time, and the fast path's next try after that."""
