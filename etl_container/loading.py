@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 8 << 20
 """Arrow bytes that are read before types are guessed."""
 
+HEAD_ROWS = 1000
+"""Rows that make the first guess; a value that widens it is told to the user, wherever the batches are cut."""
+
 MAX_PASSES = 50
 """A transform whose output never settles is stopped after so many; each pass but the last widens a type."""
 
@@ -156,6 +159,8 @@ class Loader:
     def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
         sample, size = [], 0
         for batch in stream:
+            if not sample:
+                self._inference.observe(_head(batch))
             before = copy.deepcopy(self._inference)
             self._inference.observe(batch)
             if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
@@ -294,6 +299,12 @@ class Loader:
         """Read the rest of the object without loading it, so that the next pass knows all of it."""
         for unread in chain([batch] if batch is not None else [], rest):
             self._inference.observe(unread)
+
+
+def _head(batch: RawBatch) -> RawBatch:
+    """The first rows of a batch: what they say is what a later value of the same batch may break."""
+    records = None if batch.records is None else batch.records.slice(0, HEAD_ROWS)
+    return RawBatch(batch.data.slice(0, HEAD_ROWS), batch.kinds, batch.first_record, records)
 
 
 def _breaks(before: Inference, batch: RawBatch) -> Sequence[Break]:

@@ -156,6 +156,12 @@ def test_a_value_that_breaks_a_guess_late_in_the_file_widens_the_type_and_loses_
     )
 
 
+def test_a_break_within_the_first_batch_is_told_too(lake: Lake) -> None:
+    report = lake.upload("a.csv", csv_text("id,v", lambda i: f"{i},{'oops' if i == 5000 else i}", 6000))
+    assert report.notes == ("column v widened from bigint to text: line 5,002 has 'oops'",)
+    assert lake.value("select count(*) from t") == 6000
+
+
 def test_a_break_beyond_the_sample_starts_again_wider_and_says_where(lake: Lake) -> None:
     pad = "x" * 200
     text = csv_text("id,v,pad", lambda i: f"{i},{'1.5' if i == 70_000 else i % 7},{pad}", 80_000)
