@@ -157,7 +157,8 @@ class Loader:
             yield batch
 
     def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
-        sample, size = [], 0
+        sample: list[RawBatch] = []
+        size = 0
         for batch in stream:
             if not sample:
                 self._inference.observe(_head(batch))
