@@ -18,7 +18,7 @@ from etl_container.errors import InfrastructureError
 DISTRIBUTION: Final = "lakectl"
 
 NEEDED: Final = (
-    *("backports.zstd", "boto3", "charset-normalizer", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq"),
+    *("backports.zstd", "boto3", "chardet", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq"),
     *("psycopg2-binary", "pyarrow", "python-calamine"),
 )
 """The dependencies that the data plane imports; the others are the command line's."""

@@ -14,7 +14,7 @@ import etl_container
 
 LATE = (
     *("boto3", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq", "psycopg2", "python_calamine"),
-    *("charset_normalizer", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.feather", "pyarrow.orc"),
+    *("chardet", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.feather", "pyarrow.orc"),
     *("pyarrow.json", "pyarrow.parquet"),
 )
 
