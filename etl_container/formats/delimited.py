@@ -168,17 +168,19 @@ class _Notes:
     """Sentences for the user; what happens on many lines is told once, with the first lines and a count."""
 
     sentences: list[str] = field(default_factory=list)
-    counted: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
+    counted: dict[str, tuple[int, list[int], int | None]] = field(default_factory=dict)
 
     def at(self, what: str, line: int) -> None:
-        count, lines = self.counted.get(what, (0, []))
+        count, lines, last = self.counted.get(what, (0, [], None))
+        if line == last:
+            return
         if len(lines) < NOTED_LINES:
             lines.append(line)
-        self.counted[what] = (count + 1, lines)
+        self.counted[what] = (count + 1, lines, line)
 
     def all(self) -> tuple[str, ...]:
         told = []
-        for what, (count, lines) in self.counted.items():
+        for what, (count, lines, _last) in self.counted.items():
             named = ", ".join(str(line) for line in lines)
             more = f" and {count - len(lines)} more" if count > len(lines) else ""
             told.append(f"{what}: line{'s' if count > 1 else ''} {named}{more}")
@@ -625,9 +627,8 @@ class _DelimitedReader:
             self._look_for_table(3 if at_end else LONG_RUN)
         at_end = at_end or self.next_line is not None
         waiting, self._waiting = self._waiting, []
-        below: list[_Odd] = []
-        while at_end and waiting and self._is_remark(waiting[-1]):
-            below.append(waiting.pop())
+        end = self._end_of_table(waiting) if at_end else len(waiting)
+        waiting, below = waiting[:end], waiting[end:]
         if waiting:
             self._flush_empty(builder)
         for odd in waiting:
@@ -636,10 +637,23 @@ class _DelimitedReader:
             else:
                 self._repair(odd, builder)
         if below:
-            below.reverse()
             told = " / ".join(odd.text.strip()[:100] for odd in below if odd.text)[:300]
             lines = f"{len(below)} line{'s' if len(below) > 1 else ''}"
             self._notes.sentences.append(f"{lines} below the table skipped, from line {below[0].line} on: {told}")
+
+    def _end_of_table(self, waiting: Sequence[_Odd]) -> int:
+        """How many of the last records are the table's; below stand remarks, after a blank line of any width."""
+        end = len(waiting)
+        while end and (self._is_remark(waiting[end - 1]) or self._is_prose(waiting[end - 1])):
+            end -= 1
+        while end < len(waiting) and not (waiting[end].after_blank or all(map(self._is_remark, waiting[end:]))):
+            end += 1
+        return end
+
+    def _is_prose(self, odd: _Odd) -> bool:
+        """Whether a record holds texts where values belong, and no value there."""
+        texts, values = dialects.tell(odd.cells, self._layout.typed)
+        return texts > 0 and values == 0
 
     def _is_remark(self, odd: _Odd) -> bool:
         """Whether a record at the end of a table is not one of its rows: a single text."""

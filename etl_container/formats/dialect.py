@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -267,6 +267,8 @@ def _score(text: str, dialect: Dialect) -> float:
         widths[len(record.cells)] += 1 / len(records) + (record.end - record.start) / characters  # type: ignore[assignment]
     width = max(widths, key=lambda w: (widths[w], w))
     pattern = widths[width] / 2
+    if any(record.after_blank for record in records[1:]):
+        pattern = max(pattern, 0.95 * _in_tables(records) / len(records))
     if pattern < 0.9 and not _quotes_meet(text, records, dialect):
         if dialect.delimiter in WORD_GAPS:
             pattern **= 3
@@ -278,6 +280,17 @@ def _score(text: str, dialect: Dialect) -> float:
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
     strays = sum(record.stray for record in records) / len(records)
     return pattern * parts * type_score * (1 - strays / 2)
+
+
+def _in_tables(records: Sequence[Record]) -> int:
+    """How many records stand in blocks between blank lines that are tables of a width each."""
+    regular = 0
+    for block in _blocks(records):
+        widths = Counter(len(record.cells) for record in block)
+        width, times = widths.most_common(1)[0]
+        if width > 1 and times >= 3 and len(block) - times <= 1:
+            regular += times
+    return regular
 
 
 def _quotes_meet(text: str, records: Sequence[Record], dialect: Dialect) -> bool:
@@ -326,13 +339,13 @@ def heads_table(rows: Sequence[Sequence[str | None]]) -> bool:
 
 def breaks_types(cells: Sequence[str | None], typed: Sequence[int]) -> bool:
     """Whether a row of the table's width looks like a header within it: texts where values belong, and no value."""
-    texts, values = _tell(cells, typed)
+    texts, values = tell(cells, typed)
     return values == 0 and texts * 2 > len(typed) and all(cell and cell.strip() for cell in cells)
 
 
 def conflicts(cells: Sequence[str | None], typed: Sequence[int]) -> int:
     """How many cells of a row are texts in columns of values."""
-    return _tell(cells, typed)[0]
+    return tell(cells, typed)[0]
 
 
 def _structure(
@@ -378,12 +391,28 @@ def _width(records: Sequence[Record]) -> int:
 
 
 def _first_block(records: Sequence[Record]) -> int | None:
-    """The width of the lines before the first blank one, when these are a table on their own and not a remark."""
-    end = next((i for i, record in enumerate(records) if i and record.after_blank), None)
-    if end is None or end < max(3, min(10, len(records) // 4)):
-        return None
-    rows = [record.cells for record in records[:end]]
-    return len(rows[0]) if len({len(row) for row in rows}) == 1 and heads_table(rows) else None
+    """The width of the first lines up to a blank one that are a table on their own, when only titles stand above."""
+    least = max(3, min(10, len(records) // 4))
+    for block in _blocks(records):
+        rows = [record.cells for record in block]
+        while rows and _filled(rows[0]) < 2:
+            rows = rows[1:]  # a title
+        if len(rows) >= least and len({len(row) for row in rows}) == 1 and heads_table(rows):
+            return len(rows[0])
+        if len(rows) > 1:
+            return None
+    return None
+
+
+def _blocks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """The records between blank lines."""
+    start = 0
+    for i, record in enumerate(records):
+        if i and record.after_blank:
+            yield records[start:i]
+            start = i
+    if start:
+        yield records[start:]
 
 
 def _without_mark(record: Record, width: int) -> Record:
@@ -457,7 +486,7 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
     typed = [j for j in range(width) if _is_typed([row[j] for row in evidence])]
     if not typed:
         return _text_header(rows, first, below)
-    texts, values = _tell(top, typed)
+    texts, values = tell(top, typed)
     if values and values >= texts and not _years(top, typed, evidence):
         return 0
     if not texts and not values:
@@ -471,7 +500,7 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
             continue
         if len(row) != width or any(is_value(cell) for cell in row if cell):
             break
-        texts, values = _tell(row, typed)
+        texts, values = tell(row, typed)
         fills_gaps = any(cell and not above for cell, above in zip(row, top, strict=False))
         blank = _filled(row) == 0 and any(not cell for cell in top)
         if blank and first + count + 1 < len(rows) and not any(is_value(c) for c in rows[first + count + 1] if c):
@@ -490,7 +519,7 @@ def _is_typed(column: Sequence[str | None], share: float = 0.7) -> bool:
     return bool(present) and sum(map(is_value, present)) >= share * len(present)
 
 
-def _tell(row: Sequence[str | None], typed: Sequence[int]) -> tuple[int, int]:
+def tell(row: Sequence[str | None], typed: Sequence[int]) -> tuple[int, int]:
     """How many of a row's cells in typed columns are texts, and how many are values."""
     cells = [row[j] for j in typed if j < len(row)]
     values = sum(1 for cell in cells if cell and is_value(cell))

@@ -152,6 +152,28 @@ def test_empty_rows_stay_within_the_table_and_go_below_it() -> None:
     assert got.notes == "2 empty rows below the table skipped"
 
 
+def test_a_footer_with_delimiters_in_it_is_a_note_below_a_blank_line() -> None:
+    got = load("id,name,amount\n1,a,2.5\n2,b,3.5\n3,c,4.5\n\nSource: the office\nAll rights reserved, 2024\n")
+    assert [row[0] for row in got.rows] == ["1", "2", "3"]
+    told = "2 lines below the table skipped, from line 6 on: Source: the office / All rights reserved, 2024"
+    assert got.notes == told
+
+
+def test_a_short_row_below_a_blank_line_stays_a_row() -> None:
+    got = load("id,name,amount\n1,a,2.5\n2,b,3.5\n3,c,4.5\n\n4,d\n")
+    assert got.rows[-1] == ["4", "d", None]
+
+
+@pytest.mark.parametrize("rows", [3, 8, 40])
+def test_the_first_of_several_tables_is_read_below_its_title(rows: int) -> None:
+    first = "".join(f"{i},{i * 2}\n" for i in range(rows))
+    second = "".join(f"{i},x{i},{i * 2}\n" for i in range(rows))
+    got = load(f"Table one\n\na,b\n{first}\n\nTable two\n\nx,y,z\n{second}")
+    assert got.labels == ("a", "b")
+    assert len(got.rows) == rows
+    assert f"another table begins on line {rows + 8};" in got.notes
+
+
 def test_a_footer_is_a_note() -> None:
     got = load("id,name,v\n1,a,2\n2,b,3\n\nTotal rows: 2\n")
     assert got.rows == [["1", "a", "2"], ["2", "b", "3"]]
@@ -248,6 +270,7 @@ def test_legacy_encodings_are_told_apart(codec: str, values: list[str]) -> None:
 def test_a_few_wrong_bytes_in_utf_8_leave_it_utf_8() -> None:
     got = load(b"id,name\n" + "1,é ü\n2,œuvre\n".encode() * 4 + b"9,\xff\xfe\n")
     assert [row[1] for row in got.rows] == ["é ü", "œuvre"] * 4 + ["ÿþ"]
+    assert got.notes == "bytes wrong in utf-8, read as Windows-1252: line 10"
 
 
 def test_an_encoding_may_be_given() -> None:
