@@ -20,6 +20,7 @@ DISTRIBUTION: Final = "lakectl"
 NEEDED: Final = (
     *("backports.zstd", "boto3", "chardet", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq"),
     *("psycopg2-binary", "pyarrow", "python-calamine"),
+    *("lxml", "pillow", "py3langid", "pypdf", "python-docx", "python-oxmsg", "python-pptx", "striprtf", "tinytag"),
 )
 """The dependencies that the data plane imports; the others are the command line's."""
 

@@ -99,7 +99,9 @@ def list_runs(
     return [Run(*row) for row in session.run("list_runs", dataset=dataset, key=key, limit=limit)]
 
 
-def begin(session: Session, ref: ObjectRef, dataset: Dataset, *, kind: str = "load") -> int:
+def begin(
+    session: Session, ref: ObjectRef, dataset: Dataset, *, kind: str = "load", media_type: str | None = None
+) -> int:
     """Record an object version and a new run of it; commits at once. Returns the run's id."""
     where = _where(ref)
     session.run(
@@ -109,7 +111,7 @@ def begin(session: Session, ref: ObjectRef, dataset: Dataset, *, kind: str = "lo
         dataset=dataset.name,
         size=ref.size,
         digest=ref.digest,
-        media_type=ref.media_type,
+        media_type=media_type or ref.media_type,
         landed=ref.landed,
     )
     with session.transaction():

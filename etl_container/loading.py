@@ -23,6 +23,7 @@ from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import DataError
 from etl_container.formats import open_table
 from etl_container.formats.base import Description, RawBatch, Reject, Source, TableReader
+from etl_container.formats.kinds import KIND_OF, WORDS
 from etl_container.infer import Break, Inference, TypeBreak
 from etl_container.mending import MendedReader, Spared
 from etl_container.rejects import RejectSpool
@@ -213,6 +214,10 @@ class Loader:
         if live is not None:
             self.session.adopt(table, evolution.load)
         self.session.apply(table, evolution)
+        assert self.reader is not None
+        kind = KIND_OF.get(self.reader.description.format, "table")
+        if kind in WORDS:
+            self.session.ensure_words_index(table, kind, WORDS[kind])
         return evolution
 
     def _publish(self, shaper: Shaper, batches: Iterator[RawBatch], replaces: tuple[int, ...]) -> int:

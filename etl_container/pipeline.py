@@ -38,6 +38,9 @@ from etl_container.objects import ObjectRef, ObjectStore
 from etl_container.report import Loading, LoadReport, OnEvent, silent
 from etl_container.warehouse import Session
 
+HEAD_BYTES = 4096
+"""As much of an object tells its media type."""
+
 ATTEMPTS = 5
 """How often a load that met another one's lock in the wrong order is tried (PostgreSQL ends one of the two)."""
 
@@ -114,7 +117,8 @@ def _process(
     again: bool,
     on_event: OnEvent,
 ) -> LoadReport:
-    attempt = _Attempt(ledger.begin(session, ref, dataset), time.monotonic())
+    media_type = _media_type(ref, store)
+    attempt = _Attempt(ledger.begin(session, ref, dataset, media_type=media_type), time.monotonic())
     try:
         with session.transaction():
             claim = ledger.claim(session, ref, dataset, again=again)
@@ -157,6 +161,17 @@ def rehearse(ref: ObjectRef, lake: LakeRules, store: ObjectStore, session: Sessi
 
 class _RehearsedError(Exception):
     """Rolls a rehearsal back."""
+
+
+def _media_type(ref: ObjectRef, store: ObjectStore) -> str | None:
+    """What the object is by its first bytes; None where they cannot be had, which the load itself will tell."""
+    from etl_container.formats.detect import media_type
+
+    try:
+        with store.open(ref) as stream:
+            return media_type(stream.read(HEAD_BYTES), ref.name)
+    except (LakectlError, OSError):
+        return None
 
 
 def _load(

@@ -32,6 +32,9 @@ MAX_COLUMNS = 1600
 RUN_COLUMN = "_lake_run"
 """The lineage column of every table: the id of the run that wrote the row."""
 
+WORDS_MARK = "lakectl search: "
+"""How the comment on a full-text index begins; the kind of the rows that it is over follows."""
+
 RESERVED_NAMES = frozenset({RUN_COLUMN, "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 """Names a data column may not have: ours, and PostgreSQL's system columns."""
 

@@ -29,7 +29,7 @@ from etl_container.errors import (
     PermissionDeniedError,
     WarehouseUnavailableError,
 )
-from etl_container.schema import RUN_COLUMN, Change, ColumnSchema, Evolution, PgType, TableSchema
+from etl_container.schema import RUN_COLUMN, WORDS_MARK, Change, ColumnSchema, Evolution, PgType, TableSchema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -448,6 +448,39 @@ class Session:
             cursor.execute(statement, (run,))
             return cursor.rowcount
 
+    def ensure_words_index(self, table: str, kind: str, words: Sequence[str]) -> None:
+        """The full-text index over a kind's rows, unless it is there or the table lacks the columns that it needs.
+
+        ``words`` are the column of the heading and those of the content.
+        """
+        target = sql.Identifier(SCHEMA, table)
+        columns = dict(
+            self.execute(
+                "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
+                "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+                (f'{SCHEMA}."{_escaped(table)}"',),
+            )
+        )
+        heading, *content = words
+        if any(columns.get(name) != "text" for name in (heading, *content)):
+            return
+        mark = f"{WORDS_MARK}{kind}"
+        found = self.execute(
+            "select 1 from pg_index where indrelid = to_regclass(%s) and obj_description(indexrelid, 'pg_class') = %s",
+            (f'{SCHEMA}."{_escaped(table)}"', mark),
+        )
+        if found:
+            return
+        name = f"{_cut_name(table, 50)}_{kind}_words"
+        text = sql.SQL(" || ' ' || ").join(sql.SQL("coalesce({}, '')").format(sql.Identifier(each)) for each in content)
+        language = sql.Identifier("language") if columns.get("language") == "text" else sql.SQL("null::text")
+        self.execute(
+            sql.SQL("create index {} on {} using gin (lake.words({}, {}, {}))").format(
+                sql.Identifier(name), target, language, sql.Identifier(heading), text
+            )
+        )
+        self.execute(sql.SQL("comment on index {} is {}").format(sql.Identifier(SCHEMA, name), sql.Literal(mark)))
+
     def ensure_unique_index(self, table: str, key: Sequence[str]) -> None:
         """A unique index over the key, unless one over just these columns is there.
 
@@ -474,6 +507,10 @@ class Session:
                 f"table {table} already has rows that repeat the key ({', '.join(key)}): {error.diag.message_detail}",
                 hint="remove them, or change the key in lake.toml",
             ) from error
+
+
+def _cut_name(name: str, size: int) -> str:
+    return name.encode()[:size].decode(errors="ignore")
 
 
 def _escaped(name: str) -> str:

@@ -25,6 +25,7 @@ from lakectl.targets.base import (
 if TYPE_CHECKING:
     from etl_container.preview import Preview
     from etl_container.report import LoadReport
+    from lakectl.searching import Hit
 
 Shape = dict[str, Any]
 
@@ -190,6 +191,20 @@ def status(fact: StatusReport) -> Shape:
         "facts": dict(fact.facts),
         "objects": dict(fact.objects),
         "problems": list(fact.problems),
+    }
+
+
+def hit(fact: Hit) -> Shape:
+    """One row that ``search`` found."""
+    return {
+        "table": fact.table,
+        "kind": fact.kind,
+        "key": fact.key,
+        "run": fact.run,
+        "page": fact.page,
+        "title": fact.title,
+        "rank": round(fact.rank, 6),
+        "snippet": fact.snippet,
     }
 
 

@@ -2,8 +2,8 @@
 
 The stages, in the order in which :func:`open_table` walks them: take the compression off (``compression``), tell the
 format from the content (``detect``), and hand the bytes to the reader for it (``delimited``, ``json_reader``,
-``columnar``, ``excel``). Each reader keeps the promise written down in ``base``. Readers are imported when they are
-needed: reading a CSV pays for no Parquet library.
+``columnar``, ``excel``, and ``kind_reader`` for what is not a table). Each reader keeps the promise written down in
+``base``. Readers are imported when they are needed: reading a CSV pays for no Parquet library.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ def _reader(found: str, source: Source, options: ReadOptions, rejects: RejectSin
         from etl_container.formats.excel import open_excel
 
         return open_excel(source, options, found)
+    from etl_container.formats.kinds import KIND_OF
+
+    if found in KIND_OF:
+        from etl_container.formats.kind_reader import open_kind
+
+        return open_kind(source, found)
     from etl_container.formats.columnar import open_columnar
 
     return open_columnar(source, options, found)

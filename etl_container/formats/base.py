@@ -50,6 +50,8 @@ class Kind(enum.Flag):
     """Dates or timestamps in ISO 8601 text (Excel)."""
     VERBATIM = enum.auto()
     """Text that must stay text (a Parquet string column)."""
+    DECLARED = enum.auto()
+    """Beside the others: the column is of this type even where all its values are null."""
 
 
 @dataclass(frozen=True, slots=True)

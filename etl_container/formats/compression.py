@@ -378,7 +378,10 @@ def _open_zip(outer: Unwrapped, options: ReadOptions) -> Unwrapped:
     if options.member is not None and outer.member is None:
         chosen = _named(members, options.member, archive_name)
     else:
-        chosen = _first_readable(members, member, options)
+        found = _first_readable(members, member, options)
+        if found is None:
+            return replace(outer, source=_of_copy(copy, outer.source), document="archive")
+        chosen = found
     return replace(
         outer,
         source=member(chosen),
@@ -404,24 +407,25 @@ def _named(members: list[str], wanted: str, archive_name: str) -> str:
     )
 
 
-def _first_readable(members: list[str], member: Callable[[str], Source], options: ReadOptions) -> str:
-    """The first member, in the archive's order, that a reader can use; files named like tables go before others."""
+def _first_readable(members: list[str], member: Callable[[str], Source], options: ReadOptions) -> str | None:
+    """The first member, in the archive's order, that is a table; files named like tables go before others.
+
+    None when there is none: the archive itself is what can be read.
+    """
     from etl_container.formats.detect import detect
+    from etl_container.formats.kinds import KIND_OF
 
     named = [name for name in members if name.lower().endswith(_TABLE_SUFFIXES)]
     candidates = named + [name for name in members if name not in set(named)]
-    first_error: UnreadableObjectError | None = None
     for name in candidates[:100]:
         try:
             head = read_head(member(name))
-            if not is_compressed(head):
-                detect(head, name, options)
-        except UnreadableObjectError as error:
-            first_error = first_error or error
-        else:
-            return name
-    assert first_error is not None
-    raise first_error
+            if is_compressed(head) or detect(head, name, options) not in KIND_OF:
+                return name
+        except UnreadableObjectError:
+            if name in named and len(members) == 1:
+                raise
+    return None
 
 
 def is_compressed(head: bytes) -> bool:

@@ -7,6 +7,7 @@ read as the CSV it is, and a picture named ``.csv`` is refused with what it look
 from __future__ import annotations
 
 import json
+import mimetypes
 import re
 from typing import Final
 
@@ -37,14 +38,16 @@ FORMATS: Final = (
     "xls",
     "xlsb",
     "ods",
+    *("eml", "mbox", "msg"),
+    *("txt", "html", "pdf", "docx", "pptx", "odt", "rtf"),
+    *("image", "sound", "archive"),
 )
-"""What :func:`detect` can answer."""
+"""What :func:`detect` can answer: tables first, then what is not a table."""
 
 _ALIASES: Final = {
     "csv": "delimited",
     "tsv": "delimited",
     "psv": "delimited",
-    "text": "delimited",
     "ndjson": "jsonl",
     "jsonlines": "jsonl",
     "geojson": "json",
@@ -52,6 +55,13 @@ _ALIASES: Final = {
     "excel": "xlsx",
     "xlsm": "xlsx",
     "pq": "parquet",
+    "mail": "eml",
+    "text": "txt",
+    "md": "txt",
+    "htm": "html",
+    **dict.fromkeys(("png", "jpg", "jpeg", "gif", "bmp", "tiff", "webp", "avif"), "image"),
+    **dict.fromkeys(("mp3", "wav", "flac", "ogg", "opus", "aiff", "m4a", "mp4", "wma"), "sound"),
+    **dict.fromkeys(("zip", "tar"), "archive"),
 }
 
 _EXCEL: Final = frozenset({"xlsx", "xls", "xlsb", "ods"})
@@ -64,23 +74,33 @@ _TABLES: Final = (
     (b"Obj\x01", "avro"),
 )
 
+_KINDS: Final = (
+    (rb"\x89PNG\r\n", "image", "image/png"),
+    (rb"\xff\xd8\xff", "image", "image/jpeg"),
+    (rb"GIF8[79]a", "image", "image/gif"),
+    (rb"BM....\x00\x00\x00\x00", "image", "image/bmp"),
+    (rb"II\*\x00|MM\x00\*", "image", "image/tiff"),
+    (rb"RIFF....WEBP", "image", "image/webp"),
+    (rb"....ftypavi[fs]", "image", "image/avif"),
+    (rb"RIFF....WAVE", "sound", "audio/wav"),
+    (rb"FORM....AIF[FC]", "sound", "audio/aiff"),
+    (rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb][\x10-\xef]", "sound", "audio/mpeg"),
+    (rb"fLaC\x00", "sound", "audio/flac"),
+    (rb"OggS\x00", "sound", "audio/ogg"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "sound", "audio/x-ms-wma"),
+    (rb"....ftyp(?!hei|mif|msf)", "sound", "video/mp4"),
+    (rb"%PDF-", "pdf", "application/pdf"),
+    (rb"\{\\rtf", "rtf", "application/rtf"),
+    (rb".{257}ustar[\x00 ]", "archive", "application/x-tar"),
+    (rb"\s*(?:<\?xml[^>]*>\s*)?<(?:!DOCTYPE\s+html|html[\s>])", "html", "text/html"),
+)
+_KINDS_RE: Final = tuple((re.compile(m, re.DOTALL | re.IGNORECASE), found, media) for m, found, media in _KINDS)
+
 _NOT_TABLES: Final = (
-    (rb"\x89PNG\r\n", "a PNG image"),
-    (rb"\xff\xd8\xff", "a JPEG image"),
-    (rb"GIF8[79]a", "a GIF image"),
-    (rb"BM....\x00\x00\x00\x00", "a BMP image"),
-    (rb"II\*\x00|MM\x00\*", "a TIFF image"),
-    (rb"RIFF....WEBP", "a WebP image"),
-    (rb"RIFF....WAVE", "a WAV sound"),
     (rb"RIFF....AVI ", "an AVI video"),
-    (rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfb][\x10-\xef]", "an MP3 sound"),
-    (rb"fLaC\x00", "a FLAC sound"),
-    (rb"OggS\x00", "an Ogg sound or video"),
-    (rb"....ftyp", "an MP4 video or HEIF image"),
+    (rb"....ftyp", "a HEIF image"),
     (rb"\x1aE\xdf\xa3", "a Matroska or WebM video"),
-    (rb"%PDF-", "a PDF document"),
     (rb"%!PS-Adobe", "a PostScript document"),
-    (rb"\{\\rtf", "an RTF document"),
     (rb"\x7fELF", "an ELF program"),
     (rb"MZ.{58,300}PE\x00\x00", "a Windows program"),
     (rb"\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe", "a macOS program"),
@@ -102,17 +122,12 @@ _NOT_TABLES: Final = (
     (rb"\x04\x22\x4d\x18", "an LZ4 file"),
     (rb"LZIP", "an lzip file"),
     (rb"\xff\x06\x00\x00sNaPpY", "a Snappy file"),
-    (rb".{257}ustar[\x00 ]", "a tar archive"),
     (rb"wOF[F2]|\x00\x01\x00\x00\x00|OTTO\x00", "a font"),
-    (rb"\s*<(?:!DOCTYPE\s+html|html[\s>])", "an HTML page"),
     (rb"\s*<\?xml[\s ]", "an XML document"),
     (rb"\s*<svg[\s>]", "an SVG image"),
 )
 _NOT_TABLES_RE: Final = tuple((re.compile(magic, re.DOTALL | re.IGNORECASE), what) for magic, what in _NOT_TABLES)
 _OFFICE_NAMES: Final = {
-    "docx": "a Word document",
-    "pptx": "a PowerPoint presentation",
-    "odt": "an OpenDocument text",
     "odp": "an OpenDocument presentation",
     "opendocument": "an OpenDocument file that is no spreadsheet",
     "epub": "an EPUB book",
@@ -164,7 +179,7 @@ def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None
         )
     if options.format is not None:
         return _as_told(options.format, head, name, document)
-    if found := _table_by_magic(head, name, document):
+    if found := _table_by_magic(head, name, document) or _kind_by_magic(head):
         return found
     _refuse_what_is_no_table(head, name)
     return _text_format(head, name)
@@ -208,7 +223,7 @@ def _zip_document(head: bytes, name: str, document: str | None) -> str:
         document = office_kind([member.decode() for member in members], mimetype[1].decode() if mimetype else "")
     if document is None:
         document = _ALIASES.get(_extension(name), _extension(name))
-        return document if document in _EXCEL else "xlsx"
+        return document if document in {*_EXCEL, "docx", "pptx", "odt"} else "xlsx"
     if document in _OFFICE_NAMES:
         _refuse(name, _OFFICE_NAMES[document])
     return document
@@ -216,10 +231,11 @@ def _zip_document(head: bytes, name: str, document: str | None) -> str:
 
 def _ole_document(head: bytes, name: str) -> str:
     """An OLE compound file: an old Excel workbook unless its directory names another application's stream."""
+    if "__substg1.0".encode("utf-16-le") in head or _extension(name) == "msg":
+        return "msg"
     for stream, what in (
         ("WordDocument", "a Word document"),
         ("PowerPoint Document", "a PowerPoint presentation"),
-        ("__substg1.0", "an Outlook message"),
         ("EncryptedPackage", "an encrypted Office document"),
     ):
         if stream.encode("utf-16-le") in head:
@@ -227,10 +243,30 @@ def _ole_document(head: bytes, name: str) -> str:
     return "xls"
 
 
+def _kind_by_magic(head: bytes) -> str | None:
+    """What is not a table and known by its first bytes; e-mails by their headers."""
+    for magic, found, _media in _KINDS_RE:
+        if magic.match(head):
+            return found
+    if re.match(rb"From \S+.*\d{4}\r?\n[!-9;-~]+:", head):
+        return "mbox"
+    lines = re.match(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*){2,}", head)
+    if lines is None:
+        return None
+    names = {name.lower() for name in re.findall(rb"^([!-9;-~]+):", lines[0], re.MULTILINE)}
+    return "eml" if len(names & _MAIL_HEADERS) >= 2 and (names - {b"from", b"to", b"cc"}) & _MAIL_HEADERS else None
+
+
+_MAIL_HEADERS: Final = frozenset(
+    b"from to cc subject date received message-id mime-version return-path delivered-to reply-to content-type "
+    b"in-reply-to references x-mailer".split()
+)
+
+
 def _refuse(name: str, what: str) -> None:
     raise UnreadableObjectError(
-        f"{name} looks like {what}, not like a table.",
-        hint="Upload tables as CSV, JSON, Parquet, Arrow, ORC, Avro or Excel; set read.format if this is one of them.",
+        f"{name} looks like {what}, which is nothing that can be read.",
+        hint="The README lists what can; set read.format if this is one of them.",
     )
 
 
@@ -292,7 +328,68 @@ def _text_format(head: bytes, name: str) -> str:
     # Lines of bare scalars are a one-column CSV unless the name claims otherwise.
     if json_named and (_all_scalar_lines(text) or _many_json_lines(text)):
         return "jsonl"
-    return "delimited"
+    return "txt" if _is_prose(text, extension) else "delimited"
+
+
+def _is_prose(text: str, extension: str) -> bool:
+    """Whether a text is to be read, not counted: marked up by its name, or sentences in a file named like text."""
+    if extension in {"md", "markdown", "rst", "adoc", "tex"}:
+        return True
+    if extension not in {"txt", "text", ""}:
+        return False
+    lines = [line for line in text.splitlines() if line.strip()][:200]
+    words = [len(re.findall(r"[^\W\d_]+", line)) for line in lines]
+    if not lines or sum(words) < 5 * len(lines) or len(re.findall(r"[.!?](?:\s|$)", text)) * 8 < len(lines):
+        return False
+    from etl_container.formats.dialect import detect as find_layout
+
+    layout = find_layout(text[:24_000], ReadOptions(), whole=False)
+    return len(layout.labels) < 2 or not layout.typed
+
+
+def media_type(head: bytes, name: str) -> str | None:
+    """The media type of an object by its first bytes, else by its name."""
+    for magic, _found, media in _KINDS_RE:
+        if magic.match(head):
+            return media
+    media = next((media for start, media in _TABLE_MEDIA if head.startswith(start)), "")
+    if not media:
+        media = {"eml": "message/rfc822", "mbox": "application/mbox"}.get(_kind_by_magic(head) or "", "")
+    guessed = mimetypes.guess_type(name)[0]
+    if media == "application/zip":
+        return _zip_media(head) or (guessed if (guessed and "openxml" in guessed) or "epub" in str(guessed) else media)
+    if media:
+        return guessed if media == "application/x-ole-storage" and guessed else media
+    if _is_binary(head):
+        return "application/octet-stream"
+    return guessed if guessed and not guessed.startswith(("image/", "audio/", "video/")) else "text/plain"
+
+
+def _zip_media(head: bytes) -> str | None:
+    """What a zip-based document is, by the members that its first bytes name."""
+    office = "application/vnd.openxmlformats-officedocument."
+    if found := re.search(rb"mimetype(application/[\w.+-]+?)(?:PK|$)", head):
+        return found[1].decode()
+    for member, media in (
+        (b"word/", office + "wordprocessingml.document"),
+        (b"xl/", office + "spreadsheetml.sheet"),
+        (b"ppt/", office + "presentationml.presentation"),
+    ):
+        if member in head:
+            return media
+    return None
+
+
+_TABLE_MEDIA: Final = (
+    (b"PAR1", "application/vnd.apache.parquet"),
+    (b"ARROW1\x00\x00", "application/vnd.apache.arrow.file"),
+    (b"\x1f\x8b\x08", "application/gzip"),
+    (b"\x28\xb5\x2f\xfd", "application/zstd"),
+    (b"BZh", "application/x-bzip2"),
+    (b"\xfd7zXZ\x00", "application/x-xz"),
+    (b"PK\x03\x04", "application/zip"),
+    (_OLE, "application/x-ole-storage"),
+)
 
 
 def decoded_head(head: bytes) -> str:

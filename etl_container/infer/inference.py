@@ -175,11 +175,13 @@ class Inference:
             self._counted = max(self._counted, batch.ordinal(rows - 1) + 1)
 
     def _observe_column(self, column: _Column, array: pa.Array, kind: Kind, fresh: bool) -> None:
+        declared = Kind.DECLARED in kind
+        kind &= ~Kind.DECLARED
         if array.type != pa.string():
-            self._observe_native(column, array)
+            self._observe_native(column, array, declared)
             return
         texts = self._without_nulls(array)
-        if texts.null_count == len(texts):
+        if texts.null_count == len(texts) and not declared:
             return
         column.kinds |= kind
         if Kind.NESTED in kind or (
@@ -192,9 +194,9 @@ class Inference:
         if fresh and kind == Kind.TEXT and column.state.hopeless:
             self._count_tokens(column, texts)
 
-    def _observe_native(self, column: _Column, array: pa.Array) -> None:
+    def _observe_native(self, column: _Column, array: pa.Array, declared: bool) -> None:
         kind = native.type_of(array.type)
-        if kind is None or array.null_count == len(array):
+        if kind is None or (array.null_count == len(array) and not declared):
             return
         if kind is PgType.TEXT and array.type != pa.string() and native.is_text(array.type):
             kind = PgType.TEXT

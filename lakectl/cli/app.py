@@ -26,6 +26,7 @@ COMMANDS = {
     "preview": "files:preview",
     "cat": "files:cat",
     "query": "query:query",
+    "search": "search:search",
     "tables": "look:tables",
     "objects": "look:objects",
     "runs": "look:runs",

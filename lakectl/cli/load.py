@@ -27,6 +27,9 @@ def upload(
         str | None,
         typer.Option("--watch", metavar="DIR", help="Load what is in DIR and what appears there, until Ctrl-C."),
     ] = None,
+    unpack: Annotated[
+        bool, typer.Option("--unpack", help="Land also the members of archives and the attachments of e-mails.")
+    ] = False,
 ) -> None:
     """Land files in the raw zone and load them into tables.
 
@@ -41,6 +44,7 @@ def upload(
         lakectl upload 2024/*.csv.gz --dataset trips
         curl -s https://example.org/trips.csv | lakectl upload - --name trips.csv
         lakectl upload --watch inbox/
+        lakectl upload photos.zip mail/ --unpack
 
     JSON:
         {"objects": [{"key", "version", "dataset", "table",
@@ -48,7 +52,11 @@ def upload(
                       "rows", "rejects", "seconds", "run", "error", "hint", "changes", "notes"}]}
         "pending" only with --no-wait.
     """
-    from lakectl import landing
+    import contextlib
+    import tempfile
+    from pathlib import Path
+
+    from lakectl import landing, unpacking
     from lakectl.cli import loading
     from lakectl.errors import UsageError
 
@@ -62,8 +70,11 @@ def upload(
         with session.target(lake) as target:
             raise typer.Exit(loading.watch(session.screen, target, lake, watch, dataset))
     uploads = landing.plan(paths or [], dataset=dataset, name=name)
-    with session.target(lake) as target:
-        show = loading.land_only if no_wait else loading.land_and_load
+    show = loading.land_only if no_wait else loading.land_and_load
+    with session.target(lake) as target, contextlib.ExitStack() as stack:
+        if unpack:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="lake-"))
+            uploads = list(unpacking.unpacked(uploads, Path(directory)))
         raise typer.Exit(show(session.screen, target, lake, uploads))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import open_table
 from etl_container.formats.base import ReadOptions, Reject, Source
-from etl_container.formats.detect import FORMATS, detect
+from etl_container.formats.detect import FORMATS, detect, media_type
 
 
 class Rejects:
@@ -75,16 +75,10 @@ def test_the_name_breaks_a_tie() -> None:
 @pytest.mark.parametrize(
     ("head", "what"),
     [
-        (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG image"),
-        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a JPEG image"),
-        (b"GIF89a\x01\x00", "a GIF image"),
-        (b"%PDF-1.7\n", "a PDF document"),
         (b"\x7fELF\x02\x01\x01" + bytes(9), "an ELF program"),
-        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "a WAV sound"),
         (b"SQLite format 3\x00", "an SQLite database"),
         (b"7z\xbc\xaf'\x1c", "a 7-Zip archive"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument".encode("utf-16-le"), "a Word document"),
-        (b"<!DOCTYPE html>\n<html>", "an HTML page"),
         (b"<?xml version='1.0'?><a/>", "an XML document"),
         (random.Random(3).randbytes(4096), "binary data"),
         (bytes(4096), "binary data"),
@@ -97,15 +91,52 @@ def test_what_is_no_table_is_refused_with_what_it_looks_like(head: bytes, what: 
     assert caught.value.hint is not None
 
 
-@pytest.mark.parametrize(("member", "what"), [("word/document.xml", "Word"), ("ppt/presentation.xml", "PowerPoint")])
-def test_an_office_document_is_not_taken_for_an_archive_of_tables(member: str, what: str) -> None:
+@pytest.mark.parametrize(("member", "kind"), [("word/document.xml", "docx"), ("ppt/presentation.xml", "pptx")])
+def test_an_office_document_is_not_taken_for_an_archive_of_tables(member: str, kind: str) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("[Content_Types].xml", "<Types/>")
         archive.writestr(member, "<x/>")
     data = buffer.getvalue()
-    with pytest.raises(UnreadableObjectError, match=what):
-        open_table(Source("t.csv", len(data), lambda: io.BytesIO(data)), ReadOptions(), Rejects())
+    reader = open_table(Source("t.csv", len(data), lambda: io.BytesIO(data)), ReadOptions(), Rejects())
+    assert reader.description.format == kind
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "media"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "image", "image/png"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "image", "image/jpeg"),
+        (b"GIF89a\x01\x00", "image", "image/gif"),
+        (b"%PDF-1.7\n", "pdf", "application/pdf"),
+        (b"RIFF$\x00\x00\x00WAVEfmt ", "sound", "audio/wav"),
+        (b"\x00\x00\x00\x20ftypM4A \x00\x00", "sound", "video/mp4"),
+        (b"<!DOCTYPE html>\n<html>", "html", "text/html"),
+        (b"{\\rtf1\\ansi x}", "rtf", "application/rtf"),
+        (b"From: a@example.org\nSubject: x\n\nhello", "eml", "message/rfc822"),
+        (b"Received: from a\n\tby b\nDate: today\n\n", "eml", "message/rfc822"),
+        (b"From a@example.org Tue Nov 24 10:00:00 2026\nSubject: x\n\n", "mbox", "application/mbox"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t", "t.json"])
+def test_what_is_not_a_table_is_known_by_its_bytes(head: bytes, kind: str, media: str, name: str) -> None:
+    assert found(head, name) == kind
+    assert media_type(head, name) == media
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind"),
+    [
+        ("# Notes\n\na,b\n1,2\n", "t.md", "txt"),
+        ("The fox jumps over the lazy dog.\nIt runs, as it were, through the wood.\n", "t.txt", "txt"),
+        ("The fox jumps over the lazy dog.\nIt runs, as it were, through the wood.\n", "t.csv", "delimited"),
+        ("id,name\n1,the quick brown fox jumps over it.\n2,and so did all the other ones.\n", "t.txt", "delimited"),
+        ("From: Bern\nTo: Basel\n", "t.csv", "delimited"),
+        ("name:age\nanna:31\n", "t.csv", "delimited"),
+    ],
+)
+def test_text_is_a_document_or_a_table_by_what_it_holds(text: str, name: str, kind: str) -> None:
+    assert found(text.encode(), name) == kind
 
 
 def test_an_empty_object_is_refused() -> None:
