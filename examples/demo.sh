@@ -36,5 +36,11 @@ changed=$(lakectl query --format csv "select max(id) from lake.runs" | tail -n 1
 run undo "$changed"
 run query "select count(*) as flights from flights"
 
+say "What is no table becomes rows too: an e-mail, a PDF, an image, a sound; --unpack lands the e-mail's attachment."
+run upload "$data/papers" --unpack --quiet
+run query "select subject, sender, sent_at, jsonb_array_length(attachments) as attached from papers where subject is not null"
+run query "select camera, taken_at, width, height from papers where camera is not null"
+run search "storm surges"
+
 say "And a chart: penguins by species and island"
 run query --chart "select species || ', ' || island as who, count(*) as penguins from penguins group by 1 order by 2 desc"
