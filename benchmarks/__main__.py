@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import cat, load
+from benchmarks import cat, corpus, load
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["load", "cat"], help="one harness; all of them when left out")
+    parser.add_argument(
+        "what", nargs="?", choices=["load", "cat", "corpus"], help="one harness; all of them when left out"
+    )
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
+    parser.add_argument("--directory", action="append", default=[], help="corpus: walk this one, not what is fetched")
     chosen = parser.parse_args()
+    if chosen.what == "corpus":
+        corpus.main(chosen.directory)
+        return
     for megabytes in chosen.megabytes:
         if chosen.what in {"load", None}:
             load.main(megabytes, chosen.rounds)

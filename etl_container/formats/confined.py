@@ -169,7 +169,10 @@ def serve() -> None:
         except MemoryError:
             answer = {"error": f"it needs more than {MEMORY >> 30} GB of memory"}
         except Exception as error:  # noqa: BLE001  whatever the libraries raise on bad bytes is the file's fault
-            said = " ".join(str(error).split())[:200].rstrip(".") or "its bytes make no sense"
+            said = (
+                " ".join(str(error).replace(request["path"], "it").split())[:200].rstrip(".")
+                or "its bytes make no sense"
+            )
             answer = {"error": f"{said} ({type(error).__name__})" if type(error) is not ValueError else said}
         out.write(orjson.dumps(answer) + b"\n")
         out.flush()

