@@ -10,13 +10,13 @@ import io
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from etl_container.formats.kinds.archive import MAX_INFLATED, MAX_MEMBERS
-from lakectl.errors import UnreadableObjectError
+from lakectl.errors import DataError, UnreadableObjectError
 from lakectl.landing import Upload
 
 MAX_NESTED = 2
@@ -37,17 +37,25 @@ class _Counter:
             raise ValueError(f"more than {MAX_INFLATED >> 20} MB are inside")
 
 
-def unpacked(uploads: Sequence[Upload], directory: Path) -> Iterator[Upload]:
-    """``uploads``, each followed by what is inside of it, unpacked into ``directory``.
+def unpacked(
+    uploads: Sequence[Upload],
+    directory: Path,
+    wanted: Callable[[Upload], bool],
+    refused: list[tuple[Upload, DataError]],
+) -> Iterator[Upload]:
+    """``uploads``, each ``wanted`` one followed by what is inside of it, unpacked into ``directory``.
 
-    Raises:
-        UnreadableObjectError: an archive is damaged, encrypted, or larger inside than the limits allow
-            (``etl_container.formats.kinds.archive``).
+    ``refused`` gets those that are damaged, encrypted, or larger inside than the limits allow
+    (``etl_container.formats.kinds.archive``); what was inside up to there is landed.
     """
     counter = _Counter()
     for upload in uploads:
         yield upload
-        yield from _inside(upload, directory, counter, 1)
+        if wanted(upload):
+            try:
+                yield from _inside(upload, directory, counter, 1)
+            except DataError as error:
+                refused.append((upload, error))
 
 
 def _inside(upload: Upload, directory: Path, counter: _Counter, depth: int) -> Iterator[Upload]:

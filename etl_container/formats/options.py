@@ -20,6 +20,8 @@ class ReadOptions:
     member: str | None = None
     nulls: tuple[str, ...] | None = None
     """Texts that mean null in every column, besides the empty one."""
+    unpack: bool = False
+    """Uploads land also the members of archives and the attachments of e-mails, as objects of their own."""
     flatten: bool = False
     """JSON: nested objects become columns ``a.b`` instead of jsonb."""
     exact_decimals: bool = False

@@ -52,11 +52,7 @@ def upload(
                       "rows", "rejects", "seconds", "run", "error", "hint", "changes", "notes"}]}
         "pending" only with --no-wait.
     """
-    import contextlib
-    import tempfile
-    from pathlib import Path
-
-    from lakectl import landing, unpacking
+    from lakectl import landing
     from lakectl.cli import loading
     from lakectl.errors import UsageError
 
@@ -68,14 +64,11 @@ def upload(
     lake = session.lake()
     if watch is not None:
         with session.target(lake) as target:
-            raise typer.Exit(loading.watch(session.screen, target, lake, watch, dataset))
+            raise typer.Exit(loading.watch(session.screen, target, lake, watch, dataset, unpack))
     uploads = landing.plan(paths or [], dataset=dataset, name=name)
-    show = loading.land_only if no_wait else loading.land_and_load
-    with session.target(lake) as target, contextlib.ExitStack() as stack:
-        if unpack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="lake-"))
-            uploads = list(unpacking.unpacked(uploads, Path(directory)))
-        raise typer.Exit(show(session.screen, target, lake, uploads))
+    with session.target(lake) as target, loading.with_contents(lake, uploads, unpack) as (found, refused):
+        show = loading.land_only if no_wait else loading.land_and_load
+        raise typer.Exit(show(session.screen, target, lake, found, refused))
 
 
 def run_local(

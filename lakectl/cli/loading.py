@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from etl_container.report import LoadReport
 from lakectl import landing, shapes
 from lakectl.config import LOCAL, Lake
-from lakectl.errors import LakectlError, NotFoundError, UsageError
+from lakectl.errors import DataError, LakectlError, NotFoundError, UsageError
 from lakectl.targets.base import Target
 from lakectl.ui import Screen, plural, seconds, visible
 
 _WORDS = {"loaded": "loaded", "already_loaded": "already loaded", "superseded": "superseded", "failed": "failed"}
 
 
-def land_and_load(screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload]) -> int:
+@contextlib.contextmanager
+def with_contents(
+    lake: Lake, uploads: Sequence[landing.Upload], always: bool
+) -> Iterator[tuple[list[landing.Upload], list[LoadReport]]]:
+    """The uploads with what is inside of them, where it is asked for or set; and a report of each that was refused."""
+    from lakectl import unpacking
+
+    def wanted(upload: landing.Upload) -> bool:
+        return always or lake.dataset_of(upload.key).read.unpack
+
+    if not any(map(wanted, uploads)):
+        yield list(uploads), []
+        return
+    refused: list[tuple[landing.Upload, DataError]] = []
+    with tempfile.TemporaryDirectory(prefix="lake-") as directory:
+        found = list(unpacking.unpacked(uploads, Path(directory), wanted, refused))
+        yield found, [landing.failure(lake, f"{upload.key}/…", error) for upload, error in refused]
+
+
+def land_and_load(
+    screen: Screen,
+    target: Target,
+    lake: Lake,
+    uploads: Sequence[landing.Upload],
+    refused: Sequence[LoadReport] = (),
+) -> int:
     """Land and load with one bar over everything; returns the exit code."""
     total = 2 * sum(upload.size for upload in uploads)
     with screen.progress(total or None) as on_event:
-        reports = _tell(screen, landing.land_and_load(target, lake, uploads, on_event=on_event))
+        reports = _tell(screen, chain(refused, landing.land_and_load(target, lake, uploads, on_event=on_event)))
     return _finish(screen, reports)
 
 
-def land_only(screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload]) -> int:
+def land_only(
+    screen: Screen,
+    target: Target,
+    lake: Lake,
+    uploads: Sequence[landing.Upload],
+    refused: Sequence[LoadReport] = (),
+) -> int:
     """Land without waiting; returns the exit code."""
-    failures: list[LoadReport] = []
-    documents: list[shapes.Shape] = []
+    failures: list[LoadReport] = _tell(screen, refused)
+    documents: list[shapes.Shape] = [shapes.load_report(report) for report in failures]
     with screen.progress(sum(upload.size for upload in uploads) or None) as on_event:
         for outcome in landing.land(target, lake, uploads, on_event=on_event):
             if isinstance(outcome, LoadReport):
@@ -41,7 +75,7 @@ def land_only(screen: Screen, target: Target, lake: Lake, uploads: Sequence[land
                     screen.line(f"landed  {visible(outcome.key)}  version {outcome.version}")
     if screen.json:
         screen.document({"objects": documents})
-    elif len(failures) < len(uploads):
+    elif len(failures) - len(refused) < len(uploads):
         screen.remark("load them with: lakectl run")
     return landing.exit_code(failures)
 
@@ -97,7 +131,7 @@ def run_local(
     return _finish(screen, reports)
 
 
-def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: str | None) -> int:
+def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: str | None, unpack: bool) -> int:
     """Load what is in the directory and what appears there, until Ctrl-C, which ends with a summary."""
     from lakectl import watching
 
@@ -108,15 +142,19 @@ def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: s
     try:
         for path in watching.settled_files(directory):
             try:
-                uploads = landing.plan_within(directory, path, dataset=dataset)
-                with screen.progress(2 * uploads.size or None) as on_event:
-                    reports += _tell(screen, landing.land_and_load(target, lake, [uploads], on_event=on_event))
+                upload = landing.plan_within(directory, path, dataset=dataset)
+                with (
+                    with_contents(lake, [upload], unpack) as (uploads, refused),
+                    screen.progress(2 * upload.size or None) as on_event,
+                ):
+                    told = landing.land_and_load(target, lake, uploads, on_event=on_event)
+                    reports += _tell(screen, chain(refused, told))
             except UsageError as error:
                 screen.error(error, document=False)
     except KeyboardInterrupt:
         states = {state: sum(report.state == state for report in reports) for state in _WORDS}
-        told = ", ".join(f"{count} {_WORDS[state]}" for state, count in states.items() if count)
-        screen.remark(f"watched {directory}: {told or 'nothing appeared'}")
+        summary = ", ".join(f"{count} {_WORDS[state]}" for state, count in states.items() if count)
+        screen.remark(f"watched {directory}: {summary or 'nothing appeared'}")
         if screen.json:
             screen.document({"objects": [shapes.load_report(landing.with_hint(report)) for report in reports]})
         return 130

@@ -10,6 +10,7 @@ import pytest
 
 from etl_container.warehouse import Session
 from lakectl import landing, searching, unpacking
+from lakectl.cli.loading import with_contents
 from tests.local.conftest import Lake
 
 MAIL = (
@@ -129,7 +130,10 @@ def test_unpacking_lands_members_and_attachments_beside_what_holds_them(tmp_path
     )
     (tmp_path / "out").mkdir()
     plan = landing.plan([str(path)], dataset="d")
-    got = {upload.key: Path(str(upload.path)).read_bytes() for upload in unpacking.unpacked(plan, tmp_path / "out")}
+    got = {
+        upload.key: Path(str(upload.path)).read_bytes()
+        for upload in unpacking.unpacked(plan, tmp_path / "out", lambda _upload: True, [])
+    }
     assert sorted(got) == [
         "raw/d/all.zip",
         "raw/d/all.zip/in.zip",
@@ -146,4 +150,15 @@ def test_an_office_document_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "a.docx"
     path.write_bytes(archive({"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<x/>"}))
     plan = landing.plan([str(path)])
-    assert list(unpacking.unpacked(plan, tmp_path)) == plan
+    assert list(unpacking.unpacked(plan, tmp_path, lambda _upload: True, [])) == plan
+
+
+def test_a_setting_unpacks_and_a_damaged_archive_stops_no_other_file(lake: Lake, tmp_path: Path) -> None:
+    lake.configure("[dataset.d.read]\nunpack = true\n")
+    whole = lake.write("in/a.zip", archive({"x/t.csv": b"a\n1\n"}))
+    broken = lake.write("in/b.zip", archive({"y.txt": b"CONTENT"}).replace(b"CONTENT", b"DAMAGED"))
+    plan = [*landing.plan([str(whole), str(broken)], dataset="d"), *landing.plan([str(whole)], dataset="e")]
+    with with_contents(lake.target.lake, plan, False) as (found, refused):
+        assert [upload.key for upload in found] == ["raw/d/a.zip", "raw/d/a.zip/x/t.csv", "raw/d/b.zip", "raw/e/a.zip"]
+    (report,) = refused
+    assert (report.key, report.state, report.exit_code) == ("raw/d/b.zip/…", "failed", 6)
