@@ -178,3 +178,8 @@ def test_a_canary_leaves_nothing_in_the_database(master: DataApi, reader: DataAp
     database.sweep(master, "lake_canary", "lake_canary")
     assert reader.execute("select count(*) from lake.runs").rows == [(0,)]
     assert reader.execute("select to_regclass('public.lake_canary') is null").rows == [(True,)]
+
+
+def test_the_reader_may_search(reader: DataApi) -> None:
+    found = reader.execute("select (lake.words('en', 'Invoices', null) @@ lake.asked_in_any('invoice'))::text")
+    assert found.rows == [("true",)]
