@@ -168,6 +168,29 @@ def test_the_user_overrules_the_header() -> None:
     assert opened(data, skip_lines=1).labels == ("c", "d")
 
 
+def test_a_formula_counts_by_its_cached_value() -> None:
+    plain = sheet_of(["n", "double"], [3, 6], [4, 8])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(plain)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "xl/worksheets/sheet1.xml":
+                changed = data.replace(b"<v>6</v>", b"<f>A2*2</f><v>6</v>").replace(b"<v>8</v>", b"<f>A3*2</f><v>8</v>")
+                assert changed.count(b"<f>") == 2
+                data = changed
+            new.writestr(name, data)
+    assert rows_of(buffer.getvalue()) == [["3", "6"], ["4", "8"]]
+
+
+def test_hidden_rows_and_columns_are_data() -> None:
+    workbook = Workbook()
+    for row in (["a", "b", "c"], [1, 2, 3], [4, 5, 6]):
+        workbook.active.append(row)
+    workbook.active.row_dimensions[2].hidden = True
+    workbook.active.column_dimensions["B"].hidden = True
+    assert rows_of(saved(workbook)) == [["1", "2", "3"], ["4", "5", "6"]]
+
+
 def workbook_of_four() -> bytes:
     workbook = Workbook()
     workbook.active.title = "blank"
