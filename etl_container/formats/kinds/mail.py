@@ -155,9 +155,12 @@ def _word(data: bytes, codec: str | None) -> str:
 
 
 def _addresses(message: Message, header: str) -> str | None:
-    values = [_text(value) or "" for value in message.get_all(header, [])]
-    pairs = [(name, address) for name, address in getaddresses(values) if name or address]
-    found = [f"{name} <{address}>" if name else address for name, address in pairs]
+    return _listed([_text(value) or "" for value in message.get_all(header, [])])
+
+
+def _listed(values: list[str]) -> str | None:
+    """Addresses as ``Name <mailbox>, mailbox``; what is no address stays as it is."""
+    found = [f"{name} <{address}>" if name else address for name, address in getaddresses(values) if name or address]
     return ", ".join(found) or (" ".join(values).strip() or None)
 
 
@@ -197,9 +200,9 @@ def _outlook(path: str) -> dict[str, Any]:
         sent = sent.replace(tzinfo=UTC) if sent.tzinfo is None else sent
     return {
         "subject": message.subject,
-        "sender": message.sender,
-        "recipients": ", ".join(formataddr((one.name, one.email_address)) for one in message.recipients) or None,
-        "cc": headers.get("Cc"),
+        "sender": _listed([_text(message.sender) or ""]),
+        "recipients": _listed([formataddr((one.name, one.email_address)) for one in message.recipients]),
+        "cc": _listed([_text(headers.get("Cc")) or ""]),
         "sent_at": sent.isoformat() if sent else _when(headers.get("Date")),
         "body": body[:MAX_TEXT] or None,
         "html": html[:MAX_TEXT] or None,

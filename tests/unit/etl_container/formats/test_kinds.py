@@ -8,6 +8,7 @@ import io
 import math
 import os
 import random
+import struct
 import tarfile
 import time
 import wave
@@ -107,6 +108,70 @@ def test_a_message_that_breaks_the_rules_is_still_a_row(raw: bytes) -> None:
     got = row(raw, "a.eml")
     assert got["sent_at"] is None
     assert got["headers"] is not None
+
+
+def compound(streams: dict[str, bytes]) -> bytes:
+    """A compound file ([MS-CFB], version 3) of small streams, all directly below the root."""
+    names = sorted(streams, key=lambda name: (len(name), name.upper()))
+    mini = b"".join(streams[name] + bytes(-len(streams[name]) % 64) for name in names)
+    mini_fat: list[int] = []
+    starts = {}
+    for name in names:
+        starts[name] = len(mini_fat)
+        sectors = -(-len(streams[name]) // 64)
+        mini_fat += [*range(len(mini_fat) + 1, len(mini_fat) + sectors), 0xFFFFFFFE]
+    none = 0xFFFFFFFF
+
+    def entry(name: str, kind: int, *, right: int = none, child: int = none, start: int = 0, size: int = 0) -> bytes:
+        text = name.encode("utf-16-le") + b"\0\0"
+        links = struct.pack("<III", none, right, child)
+        return (
+            text.ljust(64, b"\0")
+            + struct.pack("<HBB", len(text), kind, 1)
+            + links
+            + bytes(36)
+            + struct.pack("<IQ", start, size)
+        )
+
+    directory = b""
+    for number, name in enumerate(names, start=1):
+        right = number + 1 if number < len(names) else none
+        directory += entry(name, 2, right=right, start=starts[name], size=len(streams[name]))
+    sizes = [len(names) // 4 + 1, -(-len(mini_fat) // 128), -(-len(mini) // 512)]
+    first = [1, 1 + sizes[0], 1 + sizes[0] + sizes[1]]
+    directory = entry("Root Entry", 5, child=1, start=first[2], size=len(mini)) + directory
+    fat = [0xFFFFFFFD]
+    for start, size in zip(first, sizes, strict=True):
+        fat += [*range(start + 1, start + size), 0xFFFFFFFE]
+    header = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(16) + struct.pack("<HHHHH", 0x3E, 3, 0xFFFE, 9, 6) + bytes(6)
+    header += struct.pack("<IIIIIIIII", 0, 1, first[0], 0, 4096, first[1], sizes[1], 0xFFFFFFFE, 0)
+    header += struct.pack("<I", 0) + b"\xff" * 432
+
+    def padded(data: bytes) -> bytes:
+        return data + bytes(-len(data) % 512)
+
+    tables = struct.pack(f"<{len(fat)}I", *fat).ljust(512, b"\xff")
+    small = struct.pack(f"<{len(mini_fat)}I", *mini_fat)
+    return header + tables + padded(directory) + small.ljust(sizes[1] * 512, b"\xff") + padded(mini)
+
+
+def test_a_message_of_outlook_is_a_row() -> None:
+    texts = {
+        "0037": "Grüße",
+        "1000": "Lieber Bob, anbei die Rechnungen für den letzten Monat.",
+        "007D": "From: =?utf-8?q?Zo=C3=AB?= <zoe@example.org>\r\nDate: Tue, 24 Nov 2026 10:00:00 +0100\r\n"
+        "Message-ID: <1@example.org>\r\nCc: carol@example.org\r\n\r\n",
+    }
+    streams = {f"__substg1.0_{tag}001F": text.encode("utf-16-le") for tag, text in texts.items()}
+    entries = b"".join(
+        struct.pack("<IIII", int(tag, 16) << 16 | 0x1F, 6, 2 * len(text) + 2, 0) for tag, text in texts.items()
+    )
+    streams["__properties_version1.0"] = bytes(32) + entries
+    got = row(compound(streams), "a.msg")
+    assert (got["subject"], got["message_id"], got["cc"]) == ("Grüße", "<1@example.org>", "carol@example.org")
+    assert got["body"].startswith("Lieber Bob")
+    assert got["sender"] == "Zoë <zoe@example.org>"
+    assert got["sent_at"].isoformat() == "2026-11-24T09:00:00+00:00"
 
 
 # Documents
