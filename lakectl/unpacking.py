@@ -6,6 +6,7 @@ without anything that climbs out: ``raw/DATASET/photos.zip/2024/a.jpg``.
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import tarfile
@@ -73,7 +74,7 @@ def _inside(upload: Upload, directory: Path, counter: _Counter, depth: int) -> I
                 yield inner
                 yield from _inside(inner, directory, counter, depth + 1)
     except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: it points before its start
             raise
         raise UnreadableObjectError(
             f"{upload.path} cannot be unpacked: {error}", hint="upload it without --unpack, or unpack it yourself"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import importlib
 import io
 import lzma
@@ -333,7 +334,7 @@ def _archive_kind(archive: zipfile.ZipFile) -> str | None:
     names = archive.namelist()
     mimetype = ""
     if "mimetype" in names:
-        with contextlib.suppress(*_ZIP_ERRORS), archive.open("mimetype") as member:
+        with contextlib.suppress(*_ZIP_ERRORS), _sound_offsets(), archive.open("mimetype") as member:
             mimetype = member.read(200).decode("ascii", "replace").strip()
     from etl_container.formats.detect import office_kind
 
@@ -345,9 +346,21 @@ _ZIP_ERRORS: Final = (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lz
 
 
 @contextlib.contextmanager
+def _sound_offsets() -> Iterator[None]:
+    """A directory may point before the archive's first byte; zipfile seeks there and only the system objects."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise zipfile.BadZipFile("an offset in it points nowhere") from error
+
+
+@contextlib.contextmanager
 def _zip_file(path: str, name: str) -> Iterator[zipfile.ZipFile]:
     try:
-        archive = zipfile.ZipFile(path)
+        with _sound_offsets():
+            archive = zipfile.ZipFile(path)
     except _ZIP_ERRORS as error:
         raise UnreadableObjectError(
             f"{name} starts like a zip archive but its directory cannot be read ({error}); it may be truncated.",
@@ -442,7 +455,8 @@ def _open_member(copy: LocalCopy, *, archive_name: str, name: str) -> BinaryIO:
                 f"{name} in {archive_name} is encrypted.", hint="Decrypt the archive and upload what is inside."
             )
         try:
-            raw = archive.open(info)
+            with _sound_offsets():
+                raw = archive.open(info)
         except _ZIP_ERRORS as error:
             raise UnreadableObjectError(f"{name} in {archive_name} cannot be read ({error}).") from error
         member = _Member(raw, stack.pop_all(), f"{name} in {archive_name}", info.compress_size)
@@ -465,7 +479,8 @@ class _Member(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         try:
-            data = self._raw.read(len(buffer))
+            with _sound_offsets():
+                data = self._raw.read(len(buffer))
         except _ZIP_ERRORS as error:
             raise UnreadableObjectError(
                 f"{self._name} is damaged: it cannot be decompressed ({error or 'it ends too early'}).",

@@ -467,7 +467,22 @@ def _samples() -> dict[str, bytes]:
         out.setsampwidth(3)
         out.setframerate(8000)
         out.writeframes(bytes(6000))
+    from docx import Document
+
+    word, packed = io.BytesIO(), io.BytesIO()
+    document = Document()
+    document.add_paragraph("Hello there")
+    document.save(word)
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", picture())
+        archive.writestr("b/c.eml", message().as_bytes())
     return {
+        "a.docx": word.getvalue(),
+        "a.zip": packed.getvalue(),
+        "a.mbox": (b"From z@example.org Tue Nov 24 10:00:00 2026\n" + message().as_bytes() + b"\n") * 3,
+        "a.gif": picture(form="GIF"),
+        "a.webp": picture(form="WEBP"),
+        "a.msg": compound({"__substg1.0_0037001F": "Hello".encode("utf-16-le"), "__properties_version1.0": bytes(48)}),
         "a.eml": message().as_bytes(),
         "a.pdf": pdf(["Hello there"]),
         "a.png": picture(),
