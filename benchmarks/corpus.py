@@ -90,6 +90,7 @@ def _walk(root: Path, lake: Path) -> Tally:
     tally = Tally()
     lake.mkdir()
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in CODE)
+    files = [path for path in files if not path.name.startswith(".")]  # as upload does in a directory
     for number, path in enumerate(files):
         tally.files += 1
         copy = lake / "in" / f"{number:05}" / path.name
