@@ -118,8 +118,9 @@ class Checker:
             Which rows are good (True), without nulls, and one violation for each of the others, by row.
         """
         import numpy as np
-        import pyarrow as pa
         import pyarrow.compute as pc
+
+        from etl_container.arrays import booleans, integers
 
         faults: dict[int, list[tuple[str | None, Any, str]]] = {}
         names = set(batch.schema.names)
@@ -139,13 +140,13 @@ class Checker:
                 faults.setdefault(row, []).append((column, value, reason))
         if not faults:
             self._track(batch)
-            return pa.array(np.ones(batch.num_rows, dtype=bool)), []
+            return booleans(np.ones(batch.num_rows, dtype=bool)), []
         good = np.ones(batch.num_rows, dtype=bool)
         good[list(faults)] = False
-        mask = pa.array(good)
+        mask = booleans(good)
         self._track(batch.filter(mask))
         rows = sorted(faults)
-        of = [None] * len(rows) if records is None else records.take(pa.array(rows, pa.int64())).to_pylist()
+        of = [None] * len(rows) if records is None else records.take(integers(np.array(rows, np.int64))).to_pylist()
         return mask, [
             Violation(_joined(faults[row]), row, record, faults[row][0][0], faults[row][0][1])
             for row, record in zip(rows, of, strict=True)

@@ -288,12 +288,14 @@ class Loader:
     def _numbered(self, shaper: Shaper, batches: Iterator[RawBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
+        from etl_container.arrays import numbered
+
         position = 0
         for shaped in self._shaped(shaper, batches):
             rows = shaped.data.num_rows
             records = shaped.records
             if records is None:
-                records = pa.array(range(position, position + rows), pa.int64())
+                records = numbered(position, rows)
             position += rows
             yield pa.RecordBatch.from_arrays(
                 [*shaped.data.columns, records], names=[*shaped.data.schema.names, _RECORD]
@@ -327,11 +329,9 @@ def _place(found: Break, line: int | None) -> str:
 
 
 def _ordinals(batch: RawBatch) -> pa.Int64Array:
-    import pyarrow as pa
+    from etl_container.arrays import numbered
 
-    if batch.records is not None:
-        return batch.records
-    return pa.array(range(batch.first_record, batch.first_record + batch.data.num_rows), pa.int64())
+    return batch.records if batch.records is not None else numbered(batch.first_record, batch.data.num_rows)
 
 
 def _widened(batch: RawBatch, last: RawBatch) -> pa.Table:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_container.arrow_text import scalar
+from etl_container.arrays import scalar
 from etl_container.formats.base import Kind, RawBatch, TableReader
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "markdown", "parquet")

@@ -275,10 +275,9 @@ def _ordinals(cast: CastResult) -> pa.Int64Array:
     """The record ordinal of each row."""
     if cast.records is not None:
         return cast.records
-    import numpy as np
-    import pyarrow as pa
+    from etl_container.arrays import numbered
 
-    return pa.array(np.arange(cast.first_record, cast.first_record + cast.batch.num_rows))
+    return numbered(cast.first_record, cast.batch.num_rows)
 
 
 def learn_outputs(outputs: OutputTypes, table: pa.Table) -> None:

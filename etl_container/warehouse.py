@@ -575,8 +575,10 @@ def _with_constant(batch: pa.RecordBatch, constant: tuple[str, int] | None) -> p
         return batch
     import pyarrow as pa
 
+    from etl_container.arrays import repeated
+
     name, value = constant
-    columns = [*batch.columns, pa.repeat(pa.scalar(value, pa.int64()), batch.num_rows)]
+    columns = [*batch.columns, repeated(value, batch.num_rows)]
     return pa.RecordBatch.from_arrays(columns, names=[*batch.schema.names, name])
 
 

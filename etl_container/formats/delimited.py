@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from etl_container.arrow_text import integers, scalar, strings
+from etl_container.arrays import integers, scalar, strings
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import dialect as dialects
 from etl_container.formats.base import (

@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_container.arrays import Mask, booleans, int32s, integers, scalar, strings, to_mask, valid_mask
 from etl_container.infer import shapes
 from etl_container.infer.shapes import NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
 from etl_container.infer.types import Target, arrow_type
 from etl_container.infer.values import Misfit, canonical, number_pattern
 from etl_container.schema import PgType
 
-_TOKENS = pa.array(["", *NULL_TOKENS])
+_TOKENS = strings(["", *NULL_TOKENS])
 _FIRST_DAY = -719162
 """0001-01-01 as days since 1970."""
 _DAY = 86_400_000_000
@@ -30,8 +31,6 @@ _HEAD = 32
 """So many values are looked at one by one before whole columns are."""
 _FEW = 512
 """So many values are not worth a dictionary."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 def buffers(texts: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
@@ -50,13 +49,6 @@ def has_byte(texts: pa.StringArray, byte: int) -> bool:
     if part.size == 0:
         return False
     return bool(part.min() == 0) if byte == 0 else bool((part == byte).any())
-
-
-def to_mask(array: Any) -> Mask:
-    """A boolean Arrow array as NumPy, null as False."""
-    if array.null_count:
-        array = pc.fill_null(array, False)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def nullified(texts: pa.StringArray, where: Any) -> pa.StringArray:
@@ -110,7 +102,7 @@ def parse(texts: pa.StringArray, target: Target, *, exact: bool, timezone: str |
                 short = pc.min(pc.binary_length(texts)).as_py()
                 if short is not None and short < 5:
                     return None
-                moments = pc.binary_join_element_wise("1970-01-01", texts, " ")
+                moments = pc.binary_join_element_wise(scalar("1970-01-01"), texts, scalar(" "))
                 return pc.cast(pc.cast(moments, pa.timestamp("us")), pa.time64("us"))
             case PgType.UUID:
                 return uuids(texts)
@@ -146,7 +138,7 @@ def odd_numbers(texts: pa.StringArray, *, fraction: bool) -> bool:
     if not odd.any():
         return False
     # A null may cover a text that is not looked at (see nullified).
-    return not texts.null_count or bool((odd & to_mask(pc.is_valid(texts))[rows]).any())
+    return not texts.null_count or bool((odd & valid_mask(texts)[rows]).any())
 
 
 def _is_digit(chars: npt.NDArray[np.uint8]) -> Mask:
@@ -162,7 +154,8 @@ def _double(texts: pa.StringArray, exact: bool) -> pa.Array | None:
         # NaN (which is a null token here), infinite, or too large to be exact: look at those.
         if pc.any(pc.is_nan(numbers)).as_py():
             return None
-        large = pc.filter(texts, pc.greater_equal(pc.abs(numbers), float(shapes.EXACT)))
+        values = np.frombuffer(numbers.buffers()[1], np.float64)[numbers.offset : numbers.offset + len(numbers)]
+        large = pc.filter(texts, booleans((np.abs(values) >= shapes.EXACT) & valid_mask(numbers)))
         if _infinite_or_inexact(large, exact):
             return None
     return numbers
@@ -195,9 +188,9 @@ def _zoned(texts: pa.StringArray, timezone: str | None) -> pa.Array | None:
         moments = pc.cast(texts, utc)
     else:
         naive = matches(texts, f"{shapes.DAY_PATTERN}(?:[ T]{shapes.CLOCK_PATTERN})?")
-        local = pc.cast(nullified(texts, pa.array(~naive)), pa.timestamp("us"))
+        local = pc.cast(nullified(texts, booleans(~naive)), pa.timestamp("us"))
         placed = pc.assume_timezone(local, timezone, ambiguous="earliest", nonexistent="latest").cast(utc)
-        moments = pc.coalesce(placed, pc.cast(nullified(texts, pa.array(naive)), utc))
+        moments = pc.coalesce(placed, pc.cast(nullified(texts, booleans(naive)), utc))
     # The year is that of the text: UTC may be a day off, which PostgreSQL holds too.
     low, _ = extremes(moments, np.int64)
     early = low < (_FIRST_DAY + 2) * _DAY and pc.any(pc.starts_with(texts, "0000")).as_py()
@@ -225,8 +218,8 @@ def uuids(texts: pa.StringArray) -> pa.Array | None:
     packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(present), [None, pa.py_buffer(octets)])
     if not texts.null_count:
         return packed
-    places = np.cumsum(to_mask(pc.is_valid(texts))) - 1
-    return packed.take(pa.array(places, mask=to_mask(pc.is_null(texts))))
+    places = np.cumsum(valid_mask(texts)) - 1
+    return packed.take(integers(places, valid_mask(texts)))
 
 
 # ---- any column ------------------------------------------------------------------------------------------------------
@@ -261,8 +254,8 @@ def convert(  # noqa: PLR0911, PLR0912
             array, found, _ = convert(codes.dictionary, reading, target, exact=exact, string=string, effort=2)
             if not found:
                 return array.take(codes.indices), {}, 2
-            indices = codes.indices.to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(np.isin(indices, list(found)) & to_mask(pc.is_valid(codes.indices)))
+            indices = int32s(codes.indices)
+            rows = np.flatnonzero(np.isin(indices, list(found)) & valid_mask(codes.indices))
             return array.take(codes.indices), {int(row): found[int(indices[row])] for row in rows}, 2
     texts = cleaned(texts)
     if easy and (array := _tried(texts, target, exact=exact, timezone=zone)) is not None:
@@ -275,13 +268,13 @@ def convert(  # noqa: PLR0911, PLR0912
     if plain.null_count == texts.null_count:
         return array, {}, 2
     rows = np.flatnonzero(to_mask(pc.and_(pc.is_valid(texts), pc.is_null(plain))))
-    others, misfits = _one_by_one(texts.take(pa.array(rows)), reading, target, exact=exact, string=string)
+    others, misfits = _one_by_one(texts.take(integers(rows)), reading, target, exact=exact, string=string)
     if others.null_count < len(others):
         places = np.zeros(len(texts), np.int64)
         places[rows] = np.arange(rows.size)
-        unset = np.ones(len(texts), bool)
-        unset[rows] = False
-        array = pc.coalesce(array, others.take(pa.array(places, mask=unset)))
+        known = np.zeros(len(texts), np.bool_)
+        known[rows] = True
+        array = pc.coalesce(array, others.take(integers(places, known)))
     return array, {int(rows[row]): misfit for row, misfit in misfits.items()}, 2
 
 
@@ -313,7 +306,7 @@ def _plainly(texts: pa.StringArray, reading: Reading, target: Target, *, string:
 
 
 def _only(texts: pa.StringArray, where: Mask) -> pa.StringArray:
-    return texts if where.all() else nullified(texts, pa.array(~where))
+    return texts if where.all() else nullified(texts, booleans(~where))
 
 
 def _plain_numbers(texts: pa.StringArray, reading: Reading, *, fraction: bool) -> pa.StringArray:
@@ -370,7 +363,7 @@ def _one_by_one(
         canonical(text, target.type, reading, scale, strict=target.strict, exact=exact, string=string)
         for text in codes.dictionary.to_pylist()
     ]
-    plain = pa.array([None if isinstance(value, Misfit) else value for value in values], pa.string())
+    plain = strings([None if isinstance(value, Misfit) else value for value in values])
     array = parse(plain.take(codes.indices), target, exact=False, timezone=reading.timezone)
     if array is None:
         raise AssertionError(f"canonical texts of {target.type} do not parse: {plain.to_pylist()[:5]}")
@@ -407,7 +400,7 @@ def observe(texts: pa.StringArray, known: State, *, string: bool = False) -> Sta
             return state | quick
     trimmed = pc.utf8_trim(texts, characters=SPACES)
     for shape, absent in (
-        (Shape.EMPTY, pc.equal(trimmed, "")),
+        (Shape.EMPTY, pc.equal(trimmed, scalar(""))),
         (Shape.TOKEN, pc.is_in(trimmed, value_set=_TOKENS.slice(1))),
     ):
         if pc.any(absent).as_py():
@@ -526,16 +519,16 @@ def _scan_numbers(rest: pa.StringArray, state: State) -> tuple[State, pa.StringA
     """Numbers, by their skeletons: a number's shape depends on where its digits are, not on which they are."""
     plain = matches(rest, "-?(?:0|[1-9][0-9]{0,37})")
     if plain.any():
-        bounds = pc.min_max(pc.cast(pc.filter(rest, pa.array(plain)), pa.decimal128(38, 0))).as_py()
+        bounds = pc.min_max(pc.cast(pc.filter(rest, booleans(plain)), pa.decimal128(38, 0))).as_py()
         state |= shapes.integer_state(int(bounds["min"])) | shapes.integer_state(int(bounds["max"]))
-        rest = pc.filter(rest, pa.array(~plain))
+        rest = pc.filter(rest, booleans(~plain))
     # Exponents are left out, their value matters; and so are integers that a double may round.
     written = (
         matches(rest, "[^0-9eEiInN]*(?:[0-9][^0-9eEiInN]?){1,15}[^0-9eEiInN]*") if len(rest) else np.zeros(0, bool)
     )
     if written.any():
-        state |= _states(pc.unique(_skeletons(pc.filter(rest, pa.array(written)))), string=False)
-        rest = pc.filter(rest, pa.array(~written))
+        state |= _states(pc.unique(_skeletons(pc.filter(rest, booleans(written)))), string=False)
+        rest = pc.filter(rest, booleans(~written))
     return state, rest
 
 
@@ -559,7 +552,7 @@ def _scan_dates(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArr
     found = matches(rest, rf"(?:{'|'.join(patterns)})(?:{clock})?") if len(rest) else np.zeros(0, bool)
     if not found.any():
         return state, rest
-    dates = pc.filter(rest, pa.array(found))
+    dates = pc.filter(rest, booleans(found))
     timed = pc.match_substring(dates, ":")
     if pc.any(timed).as_py():
         state |= State(Shape.CLOCK)
@@ -568,7 +561,7 @@ def _scan_dates(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArr
         dates = pc.replace_substring_regex(dates, "[ T,]{1,2}[0-9]{1,2}:.*$", "")
     for day in pc.unique(dates).to_pylist():
         state |= shapes.classify_date(day)
-    return state, pc.filter(rest, pa.array(~found))
+    return state, pc.filter(rest, booleans(~found))
 
 
 def _scan_iso(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArray]:
@@ -578,8 +571,8 @@ def _scan_iso(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArray
         found = matches(rest, pattern)
         if not found.any():
             continue
-        days = pc.unique(pc.utf8_slice_codeunits(pc.filter(rest, pa.array(found)), 0, 10)).to_pylist()
+        days = pc.unique(pc.utf8_slice_codeunits(pc.filter(rest, booleans(found)), 0, 10)).to_pylist()
         real = all(shapes.real_date(int(day[:4]), int(day[5:7]), int(day[8:])) for day in days)
         state |= State(shape if real else Shape.OTHER)
-        rest = pc.filter(rest, pa.array(~found))
+        rest = pc.filter(rest, booleans(~found))
     return state, rest

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl_container.arrays import booleans, numbered, strings, valid_mask
 from etl_container.formats.base import Kind, RawBatch
 from etl_container.formats.options import ReadOptions
 from etl_container.infer import columns, native, shapes
@@ -94,7 +95,7 @@ class Inference:
         self._columns: list[_Column] = []
         self._readings: tuple[Reading, ...] | None = None
         self._plan: _Plan | None = None
-        self._nulls = pa.array(options.nulls, pa.string()) if options.nulls else None
+        self._nulls = strings(options.nulls) if options.nulls else None
         self._counted = 0
         """The first record whose null tokens are not counted yet."""
 
@@ -257,9 +258,9 @@ class Inference:
         keep[[failure.row for failure in failures]] = False
         records = batch.records
         if records is None:
-            records = pa.array(np.arange(batch.first_record, batch.first_record + rows))
+            records = numbered(batch.first_record, rows)
         failures.sort(key=lambda failure: (failure.row, failure.position))
-        mask = pa.array(keep)
+        mask = booleans(keep)
         return CastResult(typed.filter(mask), batch.first_record, records.filter(mask), failures)
 
     def _plan_for(self, targets: tuple[Target | None, ...]) -> _Plan:
@@ -354,7 +355,7 @@ class Inference:
                     return pa.nulls(len(array), wanted), misfits
                 keep = np.ones(len(array), bool)
                 keep[list(misfits)] = False
-                array = pc.if_else(pa.array(keep), native.unwrapped(array), None)
+                array = pc.if_else(booleans(keep), native.unwrapped(array), None)
             else:
                 return self._without_nul(column, typed) if typed.type == pa.string() else typed, misfits
 
@@ -373,7 +374,7 @@ class Inference:
         return self._without_nul(column, cleaned)
 
 
-_TOKENS = pa.array(NULL_TOKENS)
+_TOKENS = strings(NULL_TOKENS)
 
 
 def has_nanos(array: pa.Array) -> bool:
@@ -381,13 +382,13 @@ def has_nanos(array: pa.Array) -> bool:
     kind = array.type
     if not ((pa.types.is_timestamp(kind) or pa.types.is_time64(kind)) and kind.unit == "ns"):
         return False
-    counts = array.view(pa.int64())
-    counts = counts.drop_null() if counts.null_count else counts
-    return bool((counts.to_numpy() % 1000).any())
+    counts = array.drop_null() if array.null_count else array
+    values = np.frombuffer(counts.buffers()[1] or b"", np.int64)[counts.offset : counts.offset + len(counts)]
+    return bool((values % 1000).any())
 
 
 def _first_value(array: pa.Array) -> tuple[int, str]:
-    row = pc.index(pc.is_valid(array), True).as_py()
+    row = int(np.argmax(valid_mask(array)))
     return row, native.to_text(array.slice(row, 1))[0].as_py()
 
 

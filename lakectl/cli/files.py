@@ -55,7 +55,7 @@ def preview(
 
 def cat(
     ctx: typer.Context,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, or - for standard input.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, or - for standard input.")],
     form: Annotated[
         str | None, typer.Option("--format", metavar="FORMAT", help="csv, tsv, json, jsonl, markdown or parquet.")
     ] = None,

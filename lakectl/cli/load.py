@@ -16,7 +16,7 @@ DatasetOption = Annotated[
 def upload(
     ctx: typer.Context,
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH", help="Files, directories, globs, or - for standard input.")
+        list[str] | None, typer.Argument(metavar="PATH...", help="Files, directories, globs, or - for standard input.")
     ] = None,
     dataset: DatasetOption = None,
     name: Annotated[
@@ -74,7 +74,7 @@ def upload(
 def run_local(
     ctx: typer.Context,
     subjects: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH|KEY", help="Files, or keys of objects that are in the lake.")
+        list[str] | None, typer.Argument(metavar="PATH|KEY...", help="Files, or keys of objects that are in the lake.")
     ] = None,
     dataset: DatasetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load nothing; show what would happen.")] = False,
@@ -111,7 +111,7 @@ def run_local(
 
 def run(
     ctx: typer.Context,
-    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Keys of objects.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys of objects.")] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", metavar="NAME", help="Only the objects of this dataset.")
     ] = None,

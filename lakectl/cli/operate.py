@@ -37,7 +37,9 @@ def logs(
 
 def retry(
     ctx: typer.Context,
-    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="Only the events of these objects.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY...", help="Only the events of these objects.")
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="List what is parked; change nothing.")] = False,
 ) -> None:
     """Send parked events back to the dispatcher, after their cause is mended.

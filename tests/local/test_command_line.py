@@ -115,3 +115,29 @@ def test_ctrl_c_reaches_a_waiting_query(warehouse_dsn: str) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - started < 20
+
+
+MESSY_TYPES = (
+    "n,x,at,zoned,day,clock,flag,id,text,empty\n"
+    "1,1.5,2024-01-01 10:00:00,2024-01-01T10:00:00Z,2024-01-01,10:00,true,6f1c9e0e-5f0b-4d43-9d6a-000000000001,ä,\n"
+    "-2,NA,2024-01-02 10:00:00.5,2024-01-01T10:00:00+02:00,2024-01-02,23:59:59,false,"
+    '6f1c9e0e-5f0b-4d43-9d6a-000000000002,"b, c",\n'
+    ",,,,,,,,,\n3,2.25,,,,,,,d,\n"
+)
+
+
+def test_a_load_without_a_transform_imports_neither_pandas_nor_pydantic(lakectl: Lakectl, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(MESSY_TYPES)
+    code = (
+        "import sys; from lakectl.cli.app import main; status = main(['upload', 't.csv', '--quiet']);"
+        "heavy = {'pandas', 'pandera', 'pydantic', 'duckdb', 'sqlalchemy', 'boto3'};"
+        "print(sorted(heavy & set(sys.modules))); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=lakectl.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert lakectl("query", "select count(*), count(n), count(x), count(id) from t") == (
+        "count,count,count,count\n4,3,2,2\n"
+    )

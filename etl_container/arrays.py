@@ -1,0 +1,85 @@
+"""Arrow arrays made of Python and NumPy values, and back, without ``pa.array``, ``pa.scalar`` and ``to_numpy``.
+
+Each of these three imports pandas the first time, a third of a second that a load without a transform need not spend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Mask = npt.NDArray[np.bool_]
+
+
+def strings(values: Sequence[str | None]) -> Any:
+    """A string array of ``values``; None is null."""
+    texts = [value or "" for value in values]
+    data = "".join(texts)
+    encoded = data.encode()
+    ascii_only = len(encoded) == len(data)
+    lengths = [len(text) for text in texts] if ascii_only else [len(text.encode()) for text in texts]
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    valid = None
+    if None in values:
+        valid = _bits(np.fromiter((value is not None for value in values), np.bool_, len(texts)))
+    return pa.Array.from_buffers(pa.string(), len(texts), [valid, pa.py_buffer(offsets), pa.py_buffer(encoded)])
+
+
+def scalar(text: str) -> Any:
+    """A string scalar."""
+    return strings([text])[0]
+
+
+def integers(values: Any, where: Mask | None = None) -> Any:
+    """An int64 array over a numpy array of that type, null where ``where`` is not true."""
+    valid = None if where is None else _bits(where)
+    return pa.Array.from_buffers(pa.int64(), len(values), [valid, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def numbered(first: int, count: int) -> Any:
+    """The int64 array of ``count`` numbers from ``first`` on."""
+    return integers(np.arange(first, first + count, dtype=np.int64))
+
+
+def repeated(value: int, count: int) -> Any:
+    """The int64 array of ``count`` times the same number."""
+    return integers(np.full(count, value, np.int64))
+
+
+def booleans(mask: Mask) -> Any:
+    """A boolean array of a numpy mask."""
+    return pa.Array.from_buffers(pa.bool_(), len(mask), [None, _bits(mask)])
+
+
+def to_mask(array: Any) -> Mask:
+    """A boolean Arrow array as numpy mask, null as False."""
+    mask = _unpacked(array.buffers()[1], array)
+    return mask & _unpacked(array.buffers()[0], array) if array.null_count else mask
+
+
+def valid_mask(array: Any) -> Mask:
+    """Where any Arrow array has a value."""
+    return to_mask(pc.is_valid(array))
+
+
+def int32s(array: Any) -> npt.NDArray[np.int32]:
+    """The values of an int32 array, whatever they are where it is null."""
+    return np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array)]
+
+
+def _bits(mask: Mask) -> Any:
+    return pa.py_buffer(np.packbits(mask, bitorder="little"))
+
+
+def _unpacked(buffer: Any, array: Any) -> Mask:
+    if buffer is None or not len(array):
+        return np.zeros(len(array), np.bool_)
+    first, skipped = divmod(array.offset, 8)
+    bits = np.frombuffer(buffer, np.uint8)[first:]
+    return np.unpackbits(bits, count=skipped + len(array), bitorder="little")[skipped:].view(np.bool_)
