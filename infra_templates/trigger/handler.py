@@ -61,8 +61,11 @@ OVERRIDES_LIMIT = 8192
 MESSAGE_LIMIT = 200_000
 """Characters of a message's list of objects, below SQS's 256 KiB."""
 
-LONGEST_WAIT = 240
-"""Seconds until a message that found no room is delivered again."""
+FIRST_WAIT = 15
+"""Seconds until a message that found no room is delivered again; so many more each further time."""
+
+LONGEST_WAIT = 900
+"""Seconds until a message is delivered again that found no room very often: 1,000 deliveries take over ten days."""
 
 REFUSALS = 5
 """Deliveries after which a message that AWS refuses to act on is parked. New roles may be refused for some seconds."""
@@ -465,13 +468,13 @@ def refused(records: list[dict[str, Any]], error: ClientError) -> list[dict[str,
 
 
 def come_again(records: list[dict[str, Any]], room: Room) -> None:
-    """Let messages wait for 15 s, then 30, 60 … before they are delivered again; without this, for six minutes."""
+    """Let messages wait for 15 s, then 30, 45 … before they are delivered again; without this, for six minutes."""
     for at in range(0, len(records), 10):
         entries = [
             {
                 "Id": str(number),
                 "ReceiptHandle": record["receiptHandle"],
-                "VisibilityTimeout": min(15 * 2 ** min(receives(record) - 1, 10), LONGEST_WAIT),
+                "VisibilityTimeout": min(FIRST_WAIT * receives(record), LONGEST_WAIT),
             }
             for number, record in enumerate(records[at : at + 10])
         ]

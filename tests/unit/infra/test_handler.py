@@ -489,7 +489,7 @@ def test_a_message_waits_longer_each_time_but_not_for_ever(dispatcher: ModuleTyp
         account.tasks_running(4)
         account.hides()
         dispatcher.handler(queued(notification(put("raw/a/1")), receives=receives), Context())
-    assert [entry["VisibilityTimeout"] for entry in account.hidden] == [15, 30, 60, 240, 240]
+    assert [entry["VisibilityTimeout"] for entry in account.hidden] == [15, 30, 45, 75, 900]
 
 
 def test_waiting_is_told_to_the_queue_ten_messages_at_a_time(dispatcher: ModuleType, account: Account) -> None:
