@@ -6,16 +6,17 @@ Each module mends one room of ministack, by replacing functions of the pinned ve
     secrets     what templates say of secrets holds
     tasks       Fargate: role credentials, limits, read-only root, images from the account's own registry, state events
     access      what the policy evaluator is asked about: RunTask, PassRole, the Data API's secret, log groups
+    queues      a queue's messages are gathered for a function as long and as many as its mapping says
     stacks      a full bucket cannot be deleted, boundaries stay on roles, and types that are only recorded
 
-What it does not do as AWS does is in README.md, next door.
+What it does not do as AWS does is in ../README.md.
 """
 
 from ministack.app import app
 
-from emulator import access, databases, secrets, stacks, tasks
+from emulator import access, databases, queues, secrets, stacks, tasks
 
-for room in (databases, secrets, tasks, access, stacks):
+for room in (databases, secrets, tasks, queues, access, stacks):
     room.mend()
 
 __all__ = ["app"]
