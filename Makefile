@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: help demo test campaign check docs bench clean infra-check
+.PHONY: help demo test e2e campaign check docs bench clean infra-check
 
 help:
 	@echo "make demo    install lakectl and walk through it on real data"
 	@echo "make test    all tests"
+	@echo "make e2e     the lake in AWS on an emulated account, with real containers (root; KEEP=1 leaves it running)"
 	@echo "make campaign   the long campaigns (SEED=n chooses their seed)"
 	@echo "make check   lint, format, types, import rules, reference pages"
 	@echo "make docs    write the reference pages from the code"
@@ -35,6 +36,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Brings up containers and an emulated account, and takes them down. Exit code 69: this machine cannot run containers.
+e2e: $(VENV)/.installed-dev
+	@$(PYTHON) tests/e2e/ground.py up || exit $$?; status=0; \
+	LAKECTL_E2E=1 $(BIN)/python -m pytest tests/e2e -p no:xdist -s -v --durations=0 --timeout 900 $(E2E) || status=$$?; \
+	[ -n "$(KEEP)" ] || $(PYTHON) tests/e2e/ground.py down; exit $$status
 
 campaign: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -s --timeout 3600

@@ -12,6 +12,9 @@ and the emulator ask for. What is started listens on the loopback interface and 
     python ground.py env     shell lines that point AWS clients at the emulator
     python ground.py down    stop
 
+``up`` ends with 69 where this machine cannot be that ground: not root, no packages to be had, no container engine
+that starts. Whatever goes wrong after that is a failure.
+
 The environment decides: ``LAKECTL_E2E_STATE`` (a folder for virtual environment, logs and pids), ``PORT``,
 ``SUITE`` (the Debian suite inside the images).
 """
@@ -41,6 +44,8 @@ EMULATOR = "ministack[full]==1.5.33"
 """Pinned: the package ``emulator`` reaches into it."""
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
+UNABLE = 69
+"""EX_UNAVAILABLE of sysexits.h."""
 NETWORK = "lakectl-e2e"
 """Docker's bridge for tasks and databases: on one of our own, databases have names, as TLS verification needs."""
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
@@ -51,16 +56,23 @@ POSTGRES_NAMES = ("postgres:15-alpine", "postgres:16-alpine", "postgres:17-alpin
 
 
 def up() -> None:
-    """Everything, in order."""
+    """Everything, in order; exits with :data:`UNABLE` where the machine is not made for it."""
     STATE.mkdir(parents=True, exist_ok=True)
-    with timed("packages"):
-        install_packages()
-    with timed("docker daemon"):
-        start_docker()
-    with timed("base images"):
-        build_base_images()
-    with timed("emulator's environment"):
-        install_emulator()
+    try:
+        if os.geteuid():
+            raise SystemExit("a container engine wants root here")
+        with timed("packages"):
+            install_packages()
+        with timed("docker daemon"):
+            start_docker()
+        with timed("base images"):
+            build_base_images()
+        with timed("emulator's environment"):
+            install_emulator()
+    except (SystemExit, OSError, subprocess.CalledProcessError) as error:
+        print(f"{error}\nno ground for end-to-end tests on this machine", file=sys.stderr)
+        down()
+        raise SystemExit(UNABLE) from error
     with timed("emulator"):
         start_emulator()
 

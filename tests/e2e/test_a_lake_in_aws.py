@@ -9,7 +9,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
-from tests.e2e.conftest import Stage, until
+from tests.e2e.conftest import WINDOW, Stage, until
 
 TRIPS = "id,city,fare\n" + "".join(f"{number},c{number % 7},{number / 10}\n" for number in range(1000))
 
@@ -120,7 +120,7 @@ def test_a_broken_file_ends_with_its_reason_and_is_not_tried_again(stage: Stage)
     assert stage.states("raw/broken/broken.parquet") == ["failed"]
 
 
-def test_two_hundred_small_files_at_once_share_few_tasks(stage: Stage, record_property: object) -> None:
+def test_two_hundred_small_files_at_once_share_few_tasks(stage: Stage) -> None:
     for number in range(200):
         stage.file(f"many/{number:03}.csv", f"id,n\n{number},{number * 2}\n")
     before = len(stage.tasks())
@@ -129,7 +129,7 @@ def test_two_hundred_small_files_at_once_share_few_tasks(stage: Stage, record_pr
     started = len(stage.tasks()) - before
     print(f"\n200 small files: {started} tasks, {time.monotonic() - began:.1f} s")
     assert stage.query("select count(*) as n, count(distinct id) as d, sum(n) as s from many") == [
-        {"n": 200, "d": 200, "s": 39800}
+        {"n": 200, "d": 200, "s": "39800"}
     ]
     assert started <= 40
 
@@ -152,8 +152,9 @@ def test_twenty_files_one_after_the_other_are_rows_soon(stage: Stage) -> None:
         until(loaded, pause=0.05)
         seconds.append(time.monotonic() - began)
     cuts = statistics.quantiles(seconds, n=20)
-    print(f"\nput to rows, 20 files: p50 {statistics.median(seconds):.2f} s, p95 {cuts[-1]:.2f} s")
-    assert statistics.median(seconds) < 15
+    told = f"p50 {statistics.median(seconds):.2f} s, p95 {cuts[-1]:.2f} s"
+    print(f"\nput to rows, 20 files, batching window {WINDOW} s: {told}")
+    assert statistics.median(seconds) < 20
 
 
 def test_destroy_leaves_nothing(stage: Stage) -> None:
