@@ -51,8 +51,10 @@ BLOCK_BYTES = 2 << 20
 """How much is parsed at a time where all is well."""
 PIECE_BYTES = 256 << 10
 """How much is taken apart record by record at a time, and the fast path's next try after that."""
-MAX_LINE_BYTES = 256 << 20
+MAX_LINE_BYTES = 128 << 20
 """A longer line is no record of a delimited text."""
+MAX_COLUMNS = 100_000
+"""More are no table: the delimiter is wrong, or the line ends are missing."""
 MAX_WAITING = 1000
 """How many odd records may wait for what follows them."""
 LOOK_AT = frozenset({8, 64, 512})
@@ -65,6 +67,8 @@ MAX_GAPS = 50
 """At so many blank lines in a block it is looked whether another table follows; more are how the file is written."""
 MAX_ALIGNED = 200
 """Up to how many cells a row is tried against its columns' types cell by cell."""
+_DOS_END = re.compile(rb"(?:^|[\r\n])\x1a\Z")
+"""Ctrl-Z on a line of its own: where DOS says that a text ends."""
 NOTED_LINES = 5
 """How many lines a note names before it only counts."""
 
@@ -112,7 +116,8 @@ def _is_small(source: Source) -> bool:
 class _Blocks:
     """A text as UTF-8 bytes, of which the reader looks at as much as it needs and takes what it understood."""
 
-    def __init__(self, stream: BinaryIO, encoding: Encoding, wrong: list[int]) -> None:
+    def __init__(self, name: str, stream: BinaryIO, encoding: Encoding, wrong: list[int]) -> None:
+        self._name = name
         self._stream = stream
         self._blocks = utf8_blocks(stream, encoding, BLOCK_BYTES, wrong)
         self.data = b""
@@ -135,6 +140,21 @@ class _Blocks:
             parts.append(block)
             have += len(block)
         self.data = b"".join(parts)
+        if self.ended and _DOS_END.search(self.data[-2:]):
+            self.data = self.data[:-1]
+
+    def want_line(self, least: int) -> None:
+        """Have at least ``least`` bytes at hand for the line at hand, unless the text ends.
+
+        Raises:
+            UnreadableObjectError: that is more than a line may have.
+        """
+        if least > MAX_LINE_BYTES:
+            raise UnreadableObjectError(
+                f"{self._name}: line {self.line + 1} is longer than {MAX_LINE_BYTES >> 20} MiB.",
+                hint="This is not a delimited text, or its line ends are missing.",
+            )
+        self.want(least)
 
     def take(self, size: int, lines: int) -> None:
         self.data = self.data[size:]
@@ -157,7 +177,7 @@ class _Blocks:
                 self.take(end, taken)
                 count -= taken
             else:
-                self.want(2 * len(self.data))
+                self.want_line(2 * len(self.data))
 
     def close(self) -> None:
         self._stream.close()
@@ -360,6 +380,12 @@ class _DelimitedReader:
                 self._notes.at(self._wrong_bytes, first_line + line)
         self._dialect = self._layout.dialect
         width = len(self._labels)
+        if width > MAX_COLUMNS:
+            found = f"{width:,} columns{'' if whole else ' or more'}"
+            raise UnreadableObjectError(
+                f"{source.name} has {found}; at most {MAX_COLUMNS:,} can be read.",
+                hint="Its line ends are missing, or name the delimiter: [dataset.NAME.read] delimiter = …",
+            )
         self._parser = RecordParser(self._dialect, width)
         self._strict = RecordParser(self._dialect, 1 if width == 1 else None)
         """For what is known to be well formed: it weighs no other reading."""
@@ -399,7 +425,7 @@ class _DelimitedReader:
 
     @property
     def _wrong_bytes(self) -> str:
-        return f"bytes wrong in {self._encoding.label}, read as Windows-1252"
+        return f"bytes wrong in {self._encoding.label}, {self._encoding.remedy}"
 
     def _sample(self, whole: bool) -> tuple[str, list[int]]:
         """The text's beginning without NUL characters, and the lines in it that hold wrong bytes."""
@@ -418,7 +444,7 @@ class _DelimitedReader:
 
     def _open(self) -> _Blocks:
         self._wrong = [0]
-        return _Blocks(self._source.open(), self._encoding, self._wrong)
+        return _Blocks(self._source.name, self._source.open(), self._encoding, self._wrong)
 
     def batches(self) -> Iterator[RawBatch]:
         """The records, in the file's order."""
@@ -461,10 +487,10 @@ class _DelimitedReader:
         finally:
             ahead.close()
             blocks.close()
-        if self._wrong[0]:
-            self._notes.sentences.append(
-                f"{self._wrong[0]} bytes are wrong in {self._encoding.label} and were read as Windows-1252"
-            )
+        if count := self._wrong[0]:
+            told = "1 byte is" if count == 1 else f"{count} bytes are"
+            remedy = f"{'was' if count == 1 else 'were'} {self._encoding.remedy}"
+            self._notes.sentences.append(f"{told} wrong in {self._encoding.label} and {remedy}")
 
     def find_next(self) -> int | None:
         """Read to this table's end; the physical lines before the next table, or None when there is none."""
@@ -534,12 +560,7 @@ class _DelimitedReader:
             if position or final:
                 break
             size *= 2
-            if size > MAX_LINE_BYTES:
-                raise UnreadableObjectError(
-                    f"{self._source.name}: line {blocks.line + 1} is longer than {MAX_LINE_BYTES >> 20} MiB.",
-                    hint="This is not a delimited text, or its line ends are missing.",
-                )
-            blocks.want(size)
+            blocks.want_line(size)
         taken = len(blocks.data) if position == len(text) and final else _byte_length(blocks.data, text, position)
         first, line, last = blocks.line + 1, blocks.line + 1, 0
         for at in wrong:

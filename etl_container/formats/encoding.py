@@ -2,8 +2,8 @@
 
 The delimited reader works on UTF-8 only. This room finds out how a text is encoded (a byte order mark, UTF-8 itself,
 UTF-16/32 by where their zero bytes lie, else the chardet library's verdict) and re-codes it block by block.
-A byte that its encoding cannot explain never ends a load: it is read as Windows-1252 (what such a byte most often is),
-and counted.
+A byte that its encoding cannot explain never ends a load: it is read as Windows-1252 (what such a byte most often is;
+in UTF-16 and UTF-32 as U+FFFD, being part of a character), and counted.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ class Encoding:
 
     codec: str
     bom: int = 0
+
+    @property
+    def remedy(self) -> str:
+        """What becomes of a byte that is wrong in it, as the user is told."""
+        return "replaced by U+FFFD" if self.codec.startswith(_WIDE) else "read as Windows-1252"
 
     @property
     def label(self) -> str:
@@ -124,6 +129,8 @@ def utf8_blocks(stream: BinaryIO, encoding: Encoding, size: int, wrong: list[int
 
 
 _GUESS = "etl-container-guess"
+_WIDE = ("utf-16", "utf-32")
+"""In these a wrong byte is part of a character that was cut, not a character of another encoding."""
 _local = threading.local()
 
 
@@ -142,6 +149,8 @@ def _guess(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     _local.guessed.append(error.start)
+    if error.encoding.startswith(_WIDE):
+        return "\N{REPLACEMENT CHARACTER}", error.end
     return repair(error.object[error.start : error.end]), error.end
 
 
@@ -172,12 +181,14 @@ def _is_utf8(head: bytes, *, whole: bool) -> bool:
     Other encodings make well-formed sequences of UTF-8 by chance only: in Thai, where they do so most often, one for
     five wrong bytes.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+        text = decoder.decode(head)
     except UnicodeDecodeError:
         pass
     else:
-        return True
+        # What ends within a character was cut off there, unless nothing before that speaks for UTF-8.
+        return not (whole and decoder.getstate()[0]) or not text.isascii()
     text = head.decode("utf-8", "replace")
     wrong = text.count("\N{REPLACEMENT CHARACTER}")
     right = sum(1 for c in text if c > "\x7f") - wrong

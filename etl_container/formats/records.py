@@ -59,6 +59,7 @@ class RecordParser:
                 body = rf"[^{q}{e}]++|{e}.|{q}{q}"
             after = rf"{blank}(?={d}|[\r\n]|\Z)"
             self._quoted = re.compile(rf"{blank}{q}((?:{body})*+){q}{after}", re.DOTALL)
+            self._body = re.compile(rf"{blank}{q}(?:{body})*+", re.DOTALL)
             self._lenient = re.compile(rf"{blank}{q}([^\r\n]*?){q}{after}")
             self._opens = re.compile(rf"{blank}{q}")
         plain = rf"(?:{re.escape(escape)}.|(?!{d})[^\r\n])*+" if escape else rf"(?:(?!{d})[^\r\n])*+"
@@ -156,10 +157,9 @@ class RecordParser:
             if self._opens.match(text, position):
                 found = self._quoted.match(text, position)
                 if found is None:
-                    quote = self._dialect.quote or ""
-                    open_end = self._opens.match(text, position).end()  # type: ignore[union-attr]
-                    rest = text[open_end:].replace(quote * 2, "")
-                    return quote not in rest or rest.endswith(quote)
+                    # Up to the end, or to a quote so near that what should follow it may be cut off.
+                    until = self._body.match(text, position).end()  # type: ignore[union-attr]
+                    return until + 1 + len(self._dialect.delimiter) >= len(text)
                 position = found.end()
             else:
                 position = self._plain.match(text, position).end()  # type: ignore[union-attr]
