@@ -108,7 +108,7 @@ class Inference:
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """The digits after the decimal point that each numeric column needs; 0 for the others."""
+        """The digits after the decimal point that each column needs as numeric; 0 for those that are no numbers."""
         return tuple(reading.scale for reading in self.readings)
 
     @property

@@ -502,7 +502,8 @@ def _resolve_number(state: State, shapes: int, options: ReadOptions, hints: Hint
         wanted = PgType.NUMERIC if exact else PgType.DOUBLE
     if wanted is PgType.NUMERIC and (digits + scale > 38 or shapes & Shape.INF):
         return _text("numbers of more than 38 digits kept as text")
-    return replace(reading, type=wanted, scale=scale if wanted is PgType.NUMERIC else 0)
+    # A double's digits count, too: a contract may want the column as numeric.
+    return replace(reading, type=wanted, scale=scale if digits + scale <= 38 else 0)
 
 
 def _separators(state: State, shapes: int, affix: str, hints: Hints) -> tuple[str, str] | Reading:

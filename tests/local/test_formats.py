@@ -137,6 +137,13 @@ def test_the_same_rows_come_out_of_every_compression_of(lake: Lake, form: str) -
     }
 
 
+def test_a_column_that_a_contract_wants_as_numeric_keeps_its_digits(lake: Lake) -> None:
+    lake.configure('[dataset.t.contract.columns]\nfare = { type = "numeric", max = 50 }\n')
+    report = lake.upload("a.csv", "fare\n0.25\n49.5\n50.01\n7\n")
+    assert (report.rows, report.rejects) == (3, 1)
+    assert [str(value) for (value,) in lake.sql("select fare from t order by fare")] == ["0.25", "7.00", "49.50"]
+
+
 def test_exact_decimals_are_numeric_where_a_setting_asks(lake: Lake) -> None:
     lake.configure("[dataset.t.read]\nexact_decimals = true\n")
     lake.upload("a.csv", "id,amount\n1,0.10\n2,12345678901234567.89\n")
