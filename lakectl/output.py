@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, BinaryIO
 
+from lakectl.errors import LakectlError
 from lakectl.targets.base import QueryColumn, QueryResult
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
@@ -266,7 +267,19 @@ def _arrow_type(name: str, pa: Any) -> Any:
 
 
 def _batches(rows: Iterator[Sequence[Any]], count: int) -> Iterator[list[Sequence[Any]]]:
-    while batch := list(islice(rows, count)):
+    """So many rows at a time; what came before an error is handed over before the error."""
+    batch: list[Sequence[Any]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == count:
+                yield batch
+                batch = []
+    except LakectlError:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
 
 
