@@ -64,7 +64,7 @@ $(INFRA)/.installed: | $(BIN)/python
 	@touch $@
 
 infra-check: $(VENV)/.installed-dev $(INFRA)/.installed
-	LAKE_LINTERS=$(INFRA)/bin $(BIN)/python -m pytest -q tests/unit/infra
+	LAKE_LINTERS=$(INFRA)/bin $(BIN)/python -m pytest -q -s tests/unit/infra/test_linters.py tests/unit/infra/test_templates.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
