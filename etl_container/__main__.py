@@ -306,7 +306,7 @@ def peak_memory() -> int:
 
 
 def _plain(report: LoadReport) -> dict[str, Any]:
-    facts = {item.name: getattr(report, item.name) for item in dataclasses.fields(report)}
+    facts = {item.name: getattr(report, item.name) for item in dataclasses.fields(report) if item.name != "hops"}
     return facts | {"timings": {name: round(seconds, 4) for name, seconds in report.timings.items()}}
 
 

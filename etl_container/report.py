@@ -33,6 +33,8 @@ class LoadReport:
     """What the reader and the type inference want the user to know."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage of the pipeline; stages overlap."""
+    hops: Mapping[str, float] = field(default_factory=dict)
+    """Seconds from the beginning to each hop in an account (put, event, task, run, rows), as it was seen."""
 
 
 @dataclass(frozen=True, slots=True)

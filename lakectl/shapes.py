@@ -46,6 +46,7 @@ def load_report(report: LoadReport) -> Shape:
         "hint": report.hint,
         "changes": list(report.changes),
         "notes": list(report.notes),
+        "hops": dict(report.hops),
     }
 
 
@@ -65,6 +66,7 @@ def landed(fact: Landed, dataset: str, table: str) -> Shape:
         "hint": None,
         "changes": [],
         "notes": [],
+        "hops": {},
     }
 
 

@@ -448,14 +448,22 @@ def order(work: Work, *, delay: int, cause: dict[str, Any] | None = None) -> Non
 
 
 def park(body: str, cause: dict[str, Any]) -> None:
-    """Put a message into the dead-letter queue, with its cause where it is a work order."""
+    """Put a message into the dead-letter queue, with its cause where it is a work order; each object is told of."""
+    objects: list[Object] = []
     try:
         told = json.loads(body)
-        body = compact({**told, "cause": cause}) if "lake_work" in told else body
-    except (ValueError, TypeError):
+        if "lake_work" in told:
+            body = compact({**told, "cause": cause})
+            objects = told["lake_work"].get("objects", [])
+        elif "Records" in told:
+            objects = list(arrived(told))
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass  # unreadable, and parked as it came
     sqs.send_message(QueueUrl=os.environ["PARKED_URL"], MessageBody=body)
-    say("parked", cause=cause, body=body[:2000])
+    for thing in objects:
+        say("parked", key=thing["key"], version=thing.get("version"), cause=cause)
+    if not objects:
+        say("parked", cause=cause, body=body[:2000])
 
 
 def refused(records: list[dict[str, Any]], error: ClientError) -> list[dict[str, Any]]:

@@ -39,6 +39,9 @@ def upload(
 
     One file that fails does not stop the others; the exit code tells of the worst failure.
 
+    On a stage in an account, each hop is told with its seconds from the beginning: put, event, task, run, rows. In
+    JSON they are "hops".
+
     Examples:
         lakectl upload flights.csv
         lakectl upload 2024/*.csv.gz --dataset trips
@@ -49,7 +52,7 @@ def upload(
     JSON:
         {"objects": [{"key", "version", "dataset", "table",
                       "state": "loaded|already_loaded|superseded|failed|pending",
-                      "rows", "rejects", "seconds", "run", "error", "hint", "changes", "notes"}]}
+                      "rows", "rejects", "seconds", "run", "error", "hint", "changes", "notes", "hops"}]}
         "pending" only with --no-wait.
     """
     from lakectl import landing
@@ -95,7 +98,7 @@ def run_local(
 
     JSON:
         {"objects": [{"key", "version", "dataset", "table", "state", "rows", "rejects",
-                      "seconds", "run", "error", "hint", "changes", "notes"}]}
+                      "seconds", "run", "error", "hint", "changes", "notes", "hops"}]}
     """
     from lakectl.cli import loading
 
@@ -130,7 +133,7 @@ def run(
 
     JSON:
         {"objects": [{"key", "version", "dataset", "table", "state", "rows", "rejects",
-                      "seconds", "run", "error", "hint", "changes", "notes"}]}
+                      "seconds", "run", "error", "hint", "changes", "notes", "hops"}]}
     """
     from lakectl.cli import loading
     from lakectl.errors import UsageError

@@ -220,6 +220,8 @@ def _tell_one(screen: Screen, report: LoadReport, *, verb: str | None = None) ->
     where = f"{visible(report.key)} → {report.table}"
     figures = f"{plural(report.rows, 'row')}, {plural(report.rejects, 'reject')}, {seconds(report.seconds)}"
     screen.line(f"{word}  {where}  {figures}" + (f"  run {report.run}" if report.run and not verb else ""))
+    if report.hops:
+        screen.line(f"    {' → '.join(f'{hop} {at:.1f} s' for hop, at in report.hops.items())}")
     for change in report.changes:
         if not change.startswith("create column"):
             screen.line(f"    {visible(change)}")

@@ -46,7 +46,7 @@ def logs(screen: Screen, lake: Lake, *, follow: bool, run: str | None, age: floa
     if run is not None:
         start, stream = _of_run(target, run)
         groups = [outputs["TaskLogGroup"]]
-    source = Logs(target.opened.aws)
+    source = Logs(target.opened.aws, sleep=target.sleep)
     since = int(start * 1000)
     if follow:
         _show(screen, source.follow(groups, since=since, stream=stream), raw=raw, lines=True)

@@ -14,7 +14,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -53,6 +53,7 @@ from lakectl.targets.base import (
     UndoReport,
 )
 from lakectl.targets.data_api import DataSession
+from lakectl.targets.dispatch_log import DispatchLog
 from lakectl.targets.following import Follower
 from lakectl.targets.local import LocalTarget
 
@@ -104,11 +105,21 @@ class RawZone:
 
 
 class AwsTarget(LocalTarget):
-    """A stage in AWS; see :class:`lakectl.targets.base.Target`. Nothing is asked of the account before it is needed."""
+    """A stage in AWS; see :class:`lakectl.targets.base.Target`. Nothing is asked of the account before it is needed.
 
-    def __init__(self, lake: Lake) -> None:
+    Args:
+        lake: with the stage chosen.
+        sleep: waits between two looks.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, lake: Lake, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.lake = lake
         self.stage = lake.stage
+        self.sleep = sleep
+        self._clock = clock
         self._landed: set[tuple[str, str]] = set()
         self._on_event: OnEvent = silent
 
@@ -157,6 +168,8 @@ class AwsTarget(LocalTarget):
             cluster=self.outputs["DatabaseArn"],
             database=self.outputs["DatabaseName"],
             secret=self.outputs[secret],
+            sleep=self.sleep,
+            clock=self._clock,
             on_waking=lambda: self._on_event(Notice("waking the database; this takes about 15 seconds")),
         )
 
@@ -177,7 +190,12 @@ class AwsTarget(LocalTarget):
     @functools.cached_property
     def tasks(self) -> Tasks:
         """Those of the stage."""
-        return Tasks(self.opened.aws, self.outputs["ClusterName"])
+        return Tasks(self.opened.aws, self.outputs["ClusterName"], sleep=self.sleep, clock=self._clock)
+
+    @property
+    def dispatch_log(self) -> DispatchLog:
+        """What the dispatcher says."""
+        return DispatchLog(Logs(self.opened.aws), self.outputs["DispatchLogGroup"])
 
     @property
     def queue(self) -> Queue:
@@ -281,24 +299,31 @@ class AwsTarget(LocalTarget):
             self.store.bucket,
             self._reader,
             self.tasks,
-            self.outputs["TaskFamily"],
-            Logs(self.opened.aws),
-            self.outputs["DispatchLogGroup"],
+            self.dispatch_log,
+            self.queue,
+            functools.partial(self._order, again=again),
+            sleep=self.sleep,
+            clock=self._clock,
         )
-        since = follower.newest_runs([version for _, version in ordered]) if ordered else {}
-        self._order(ordered, again=again)
         within = self.opened.settings.deadline + _GRACE
-        yield from follower.follow(pairs, since=since, within=within, on_event=self._on_event)
+        yield from follower.follow(pairs, ordered=ordered, within=within, on_event=self._on_event)
 
-    def _order(self, pairs: Sequence[tuple[str, str]], *, again: bool) -> None:
-        """Work orders to the queue that the events go to, so that one pace and one retry rule hold for both."""
+    def _order(self, pairs: Sequence[tuple[str, str]], *, again: bool) -> dict[str, str]:
+        """Work orders to the queue that the events go to, so that one pace and one retry rule hold for both.
+
+        Returns:
+            the trace of each version's work.
+        """
+        traces: dict[str, str] = {}
         for start in range(0, len(pairs), _ORDER):
+            trace = secrets.token_hex(16)
             objects = [
                 {"key": key, "version": version, "sequencer": None, "size": None, "etag": None}
                 for key, version in pairs[start : start + _ORDER]
             ]
-            order = {"objects": objects, "attempt": 1, "trace": secrets.token_hex(16), "again": again}
-            self.queue.send({"lake_work": order})
+            self.queue.send({"lake_work": {"objects": objects, "attempt": 1, "trace": trace, "again": again}})
+            traces |= {version: trace for _, version in pairs[start : start + _ORDER]}
+        return traces
 
     def load_elsewhere(
         self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
@@ -436,12 +461,20 @@ class AwsTarget(LocalTarget):
         if not path.is_file():
             raise NotFoundError(f"no file {path}")
         concerned: dict[tuple[str, str], None] = {}
+        unmended = 0
         writer = self._api("MasterSecretArn")
         with writer.transaction() as number:
             writer.execute(f"set local role {database.OWNER}", transaction=number)
             for mended in mending.read_export(path):
                 found = self._reader.run("get_reject", reject=mended.reject, dataset=dataset)
-                if not found or mended.surplus:
+                if not found:
+                    raise UsageError(
+                        f"{path}, line {mended.line}: there is no reject {mended.reject}"
+                        + (f" of dataset {dataset}" if dataset else ""),
+                        hint="lakectl rejects --export FILE makes a new export",
+                    )
+                if mended.surplus:
+                    unmended += 1
                     continue
                 _dataset, bucket, key, version, record, source = found[0]
                 if record is None:
@@ -454,7 +487,11 @@ class AwsTarget(LocalTarget):
                 writer.execute(data_api.named("mend_record", values), transaction=number)
                 concerned[key, version] = None
         if not concerned:
-            raise UsageError(f"{path} has no open reject in it", hint="lakectl rejects --export FILE")
+            raise UsageError(
+                f"{path} has nothing mended in it"
+                + (f": {unmended} of its records still have cells in {mending.SURPLUS}" if unmended else ""),
+                hint=f"give every cell its column, empty {mending.SURPLUS}, then retry",
+            )
         return list(concerned)
 
     def undo(self, run: str, *, on_event: OnEvent = silent) -> UndoReport:
@@ -495,7 +532,7 @@ class AwsTarget(LocalTarget):
         last = started
         for last in self.tasks.follow(started.arn, within=self.opened.settings.deadline + 300):
             on_event(Notice(f"task {last.id[:8]} is {last.status.lower()}"))
-        said = last_word(Logs(self.opened.aws), outputs["TaskLogGroup"], f"etl/etl/{last.id}")
+        said = last_word(Logs(self.opened.aws), outputs["TaskLogGroup"], f"etl/etl/{last.id}", sleep=self.sleep)
         if said is None:
             raise InfrastructureError(why_stopped(last), hint=f"lakectl logs --since 1h; task {last.id}")
         return said
@@ -512,7 +549,9 @@ _RUN_SPACE = 0x1A4E
 """See ``etl_container.ledger``: the advisory locks that say "this run is alive"."""
 
 
-def last_word(logs: Logs, group: str, stream: str, *, tries: int = 5) -> dict[str, Any] | None:
+def last_word(
+    logs: Logs, group: str, stream: str, *, tries: int = 5, sleep: Callable[[float], None] = time.sleep
+) -> dict[str, Any] | None:
     """The final line of a task's log, which may come a little after its end."""
     for attempt in range(tries):
         for line in reversed(logs.read(group, since=0, stream=stream)):
@@ -521,7 +560,7 @@ def last_word(logs: Logs, group: str, stream: str, *, tries: int = 5) -> dict[st
                 if isinstance(value, dict) and value.get("event") == "done":
                     return cast("dict[str, Any]", value)
         if attempt < tries - 1:
-            time.sleep(1.0)
+            sleep(1.0)
     return None
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lakectl.aws import functions
 from lakectl.aws.ecs import Task, why_stopped
 from lakectl.aws.logs import Logs
 from lakectl.errors import LakectlError
 from lakectl.targets.base import Explanation
+from lakectl.targets.dispatch_log import Fact, reason_of
 
 if TYPE_CHECKING:
     from lakectl.targets.aws import AwsTarget
 
 _LOOKED_BACK = timedelta(days=14)
+_BUSY_LOOKED_BACK = timedelta(minutes=15)
 _LAST_LINES = 5
 
 
@@ -34,60 +36,60 @@ def with_hops(target: AwsTarget, subject: str, known: Explanation) -> Explanatio
         facts.append(("task", f"{stopped.id}: {stopped.status.lower()}"))
         if stopped.status == "STOPPED" and stopped.exit_code != 0:
             facts.append(("stop reason", why_stopped(stopped)))
-    parked = [fact for fact in said if fact.get("event") == "parked"]
     if stated.get("state") in ("pending", None) and not subject.isdigit():
-        cause, hint = _stuck(target, key, said, stopped, parked, cause, hint)
+        cause, hint = _stuck(target, key, said, stopped)
     if stated.get("state") == "failed" and tasks:
+        if said[-1].get("event") == "parked":
+            hint = f"when the cause is mended: lakectl retry {key}"
         facts += [("log", line) for line in _last_lines(target, tasks[-1])]
     return dataclasses.replace(known, cause=cause, facts=tuple(facts), hint=hint)
 
 
-def _stuck(
-    target: AwsTarget,
-    key: str,
-    said: list[dict[str, Any]],
-    stopped: Task | None,
-    parked: list[dict[str, Any]],
-    cause: str,
-    hint: str | None,
-) -> tuple[str, str | None]:
-    """Why no run has touched an object."""
-    if parked:
-        return f"{key} is parked: {_reason(parked[-1])}", "mend the cause, then: lakectl retry"
+def _stuck(target: AwsTarget, key: str, said: list[Fact], stopped: Task | None) -> tuple[str, str]:
+    """Why no run has touched an object: the hop that it has not passed."""
+    last = said[-1] if said else {}
+    match last.get("event"):
+        case "parked":
+            return f"{key} is parked: {reason_of(last)}", f"mend the cause, then: lakectl retry {key}"
+        case "retry":
+            again = f"it is tried again {last.get('delay')} s after that, as attempt {last.get('attempt')}"
+            why = why_stopped(stopped) if stopped is not None else reason_of(last)
+            return f"{key} was handed to a task, and {why}", f"{again}; lakectl logs -f"
     if stopped is not None and stopped.status == "STOPPED":
         return f"{key} was handed to a task, and {why_stopped(stopped)}", "it is retried by itself; lakectl status"
     if stopped is not None:
+        where = f"{key} was handed to task {stopped.id[-8:]}, which is {stopped.status.lower()}"
+        return where, "wait, or lakectl logs -f"
+    if said:
+        return f"{key} was handed to a task that ECS has forgotten, and no run of it is known", f"lakectl run {key}"
+    return _not_arrived(target, key)
+
+
+def _not_arrived(target: AwsTarget, key: str) -> tuple[str, str]:
+    """Between the bucket and the dispatcher."""
+    mapping = target.outputs.get("EventSourceMapping")
+    feed = functions.state(target.opened.aws, mapping) if mapping else "Enabled"
+    depth = target.queue.depth()
+    held = depth.waiting + depth.in_flight + depth.delayed
+    if feed not in ("Enabled", "Enabling", "Creating", "Updating"):
         return (
-            f"{key} was handed to task {stopped.id[:8]}, which is {stopped.status.lower()}",
-            "wait, or lakectl logs -f",
+            f"the dispatcher does not read its queue ({feed}), in which {held} messages are",
+            f"lakectl deploy --stage {target.stage}",
         )
-    if not said:
-        depth = target.queue.depth()
-        if depth.waiting or depth.in_flight:
-            return f"the event of {key} waits in the queue, with {depth.waiting} others", "lakectl status"
-        return f"no event of {key} has reached the dispatcher", f"lakectl run {key}"
-    return cause, hint
+    if held:
+        since = int((datetime.now(UTC) - _BUSY_LOOKED_BACK).timestamp() * 1000)
+        busy = target.dispatch_log.last("busy", since) or target.dispatch_log.last("refused", since)
+        why = f"; the dispatcher says: {reason_of(busy)}" if busy else ""
+        return f"the event of {key} waits in the queue, with {held - 1} others{why}", "lakectl status"
+    return f"no event of {key} has reached the dispatcher", f"lakectl run {key}"
 
 
-def _dispatcher(target: AwsTarget, key: str, since: int) -> list[dict[str, Any]]:
+def _dispatcher(target: AwsTarget, key: str, since: int) -> list[Fact]:
     """What the dispatcher has logged of a key, oldest first."""
-    logs = Logs(target.opened.aws)
-    quoted = json.dumps(key)
-    found = []
     try:
-        lines = logs.read(target.outputs["DispatchLogGroup"], since=since, pattern=json.dumps(key.rpartition("/")[2]))
+        return target.dispatch_log.of_key(key, since)
     except LakectlError:
         return []
-    for line in lines:
-        if quoted not in line.text:
-            continue
-        try:
-            fact = json.loads(line.text[line.text.find("{") :])
-        except ValueError:
-            continue
-        if isinstance(fact, dict) and fact.get("key") == key:
-            found.append({**fact, "at": line.at.isoformat(timespec="seconds")})
-    return found
 
 
 def _task(target: AwsTarget, arn: str) -> Task | None:
@@ -106,19 +108,12 @@ def _last_lines(target: AwsTarget, arn: str) -> list[str]:
     ]
 
 
-def _sentence(fact: dict[str, Any]) -> str:
-    at = fact.get("at", "")
+def _sentence(fact: Fact) -> str:
+    at = fact["at"]
     match fact.get("event"):
         case "dispatched":
             return f"{at} handed to task {str(fact.get('task')).rpartition('/')[2]} (attempt {fact.get('attempt', 1)})"
-        case "parked":
-            return f"{at} parked: {_reason(fact)}"
+        case "retry":
+            return f"{at} to be tried again in {fact.get('delay')} s: {reason_of(fact)}"
         case other:
-            return f"{at} {other}: {_reason(fact)}"
-
-
-def _reason(fact: dict[str, Any]) -> str:
-    cause = fact.get("cause")
-    if isinstance(cause, dict):
-        return ", ".join(f"{name} {value}" for name, value in cause.items() if value not in (None, ""))
-    return str(fact.get("reason") or fact.get("why") or cause or "no reason given")
+            return f"{at} {other}: {reason_of(fact)}"

@@ -6,7 +6,6 @@ is meanwhile, and why it gets no further.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +13,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from etl_container import ledger
-from etl_container.report import LoadReport, Notice, OnEvent
-from lakectl.aws.ecs import Task, Tasks, why_stopped
-from lakectl.aws.logs import Logs
+from etl_container.report import LoadReport, Notice, OnEvent, silent
+from lakectl.aws.ecs import Tasks, why_stopped
+from lakectl.aws.sqs import Queue
 from lakectl.config import Lake
 from lakectl.errors import DeadlineError
 from lakectl.targets.data_api import DataSession
+from lakectl.targets.dispatch_log import DispatchLog, Fact, cause_of, reason_of
 
 FINAL_CODES = frozenset({0, 2, 3, 4, 6})
 """Exit codes that the dispatcher does not retry; see ``infra_templates/trigger/handler.py``."""
+HOPS = ("put", "event", "task", "run", "rows")
+"""In the order of the way."""
 _TOLD_ONE_BY_ONE = 3
 """With more objects than this, only tasks are told, not each object's hops."""
 _CHUNK = 200
+_LOOK = 4.0
+"""Seconds between two looks at the dispatcher's log and the tasks."""
+_PATIENCE = 60.0
+"""Seconds without a word of an object after which the queue is looked at; doubled each time."""
 
 
 @dataclass(slots=True)
@@ -37,7 +43,11 @@ class _Object:
     since: int
     """Runs up to this id are old news."""
     hops: dict[str, float] = field(default_factory=dict)
-    """Seconds since the beginning, by hop."""
+    """Seconds since the beginning, by hop: put, event, task, run, rows."""
+    task: str | None = None
+    """The ARN of the task that has it."""
+    trace: str | None = None
+    """Of the work that it was ordered with; lines of other work are old news, too."""
 
 
 class Follower:
@@ -48,9 +58,9 @@ class Follower:
         bucket: of the raw zone.
         session: the ledger.
         tasks: of the stage's cluster.
-        family: of the stage's tasks.
-        logs: the account's.
-        dispatch_log: the dispatcher's log group.
+        log: the dispatcher's.
+        queue: that the dispatcher reads.
+        order: asks the dispatcher for objects; the trace of each version's work.
         sleep: waits between two looks.
         clock: monotonic seconds.
     """
@@ -61,9 +71,9 @@ class Follower:
         bucket: str,
         session: DataSession,
         tasks: Tasks,
-        family: str,
-        logs: Logs,
-        dispatch_log: str,
+        log: DispatchLog,
+        queue: Queue,
+        order: Callable[[Sequence[tuple[str, str]]], Mapping[str, str]],
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -72,112 +82,160 @@ class Follower:
         self._bucket = bucket
         self._session = session
         self._tasks = tasks
-        self._family = family
-        self._logs = logs
-        self._dispatch_log = dispatch_log
+        self._log = log
+        self._queue = queue
+        self._order = order
         self._sleep = sleep
         self._clock = clock
-
-    def newest_runs(self, versions: Sequence[str]) -> dict[str, int]:
-        """The newest run of each version, where there is one."""
-        return {version: number for number, version, _state, _code in self._runs(versions)}
+        self._on_event: OnEvent = silent
+        self._one_by_one = True
+        self._started = 0.0
+        self._began = 0
+        self._statuses: dict[str, str] = {}
 
     def follow(
-        self, objects: Sequence[tuple[str, str]], *, since: Mapping[str, int], within: float, on_event: OnEvent
+        self,
+        objects: Sequence[tuple[str, str]],
+        *,
+        ordered: Sequence[tuple[str, str]] = (),
+        within: float,
+        on_event: OnEvent,
     ) -> Iterator[LoadReport]:
         """One report for each object version as soon as its run is over.
 
         Args:
             objects: key and version.
-            since: runs up to this id do not count, by version.
+            ordered: those of them that no event will tell of; the dispatcher is asked for them.
             within: seconds.
             on_event: gets the timeline as notices.
 
         Raises:
             DeadlineError: some are not there in time.
         """
-        waiting = {version: _Object(key, version, since.get(version, 0)) for key, version in objects}
-        started = self._clock()
-        began = int(datetime.now(UTC).timestamp() * 1000) - 60_000
-        seen: dict[str, str] = {}
-        looked = started
+        self._on_event, self._one_by_one = on_event, len(objects) <= _TOLD_ONE_BY_ONE
+        self._started = looked = self._clock()
+        known = {version: number for number, version, _state, _code in self._runs([name for _, name in ordered])}
+        waiting = {version: _Object(key, version, known.get(version, 0)) for key, version in objects}
+        self._ask(waiting, ordered)
+        for item in waiting.values():
+            self._told(item, "put", "is in the raw zone")
+        self._began = int(datetime.now(UTC).timestamp() * 1000) - 60_000
+        patience = _PATIENCE
         while waiting:
-            for number, version, state, code in self._runs(list(waiting)):
-                item = waiting.get(version)
-                if item is None or number <= item.since:
-                    continue
-                self._told(item, f"run {number} loads it", started, on_event, many=len(objects))
-                if state == "running":
-                    continue
-                if state == "failed" and code not in FINAL_CODES:
-                    item.since = number
-                    run = ledger.get_run(self._session, number)  # type: ignore[arg-type]
-                    on_event(Notice(f"{item.key}: {run.error}; it is tried again"))
-                    continue
-                del waiting[version]
-                yield self._report(number, item, self._clock() - started)
+            yield from self._finished(waiting)
             if not waiting:
                 return
-            waited = self._clock() - started
+            waited = self._waited()
             if waited > within:
                 raise DeadlineError(
                     f"{next(iter(waiting.values())).key} is not loaded after {waited:.0f} s"
                     + (f", and {len(waiting) - 1} others" if len(waiting) > 1 else ""),
                     hint=f"lakectl explain {next(iter(waiting.values())).key}; lakectl logs --since 1h",
                 )
-            if self._clock() - looked > 4:
+            if self._clock() - looked > _LOOK:
                 looked = self._clock()
-                yield from self._look(waiting, seen, began, started, on_event, len(objects))
+                yield from self._look(waiting)
+            if waited > patience:
+                patience = 2 * patience
+                self._ask_after(waiting)
             self._sleep(1.0 if waited < 30 else 3.0)
+
+    def _finished(self, waiting: dict[str, _Object]) -> Iterator[LoadReport]:
+        """A report of each whose run is over; they wait no more."""
+        for number, version, state, code in self._runs(list(waiting)):
+            item = waiting.get(version)
+            if item is None or number <= item.since:
+                continue
+            self._told(item, "run", f"run {number} loads it")
+            if state == "running":
+                continue
+            if state == "failed" and code not in FINAL_CODES:
+                item.since = number
+                run = ledger.get_run(self._session, number)  # type: ignore[arg-type]
+                self._on_event(Notice(f"{item.key}: {run.error}; it is tried again"))
+                continue
+            seconds = self._waited()
+            if state != "failed":
+                item.hops["rows"] = round(seconds, 1)
+            if self._one_by_one:
+                yield from self._look(waiting)  # the hops that it took between two looks
+            del waiting[version]
+            hops = {hop: item.hops[hop] for hop in HOPS if hop in item.hops}
+            yield report_of(ledger.get_run(self._session, number), hops, seconds)  # type: ignore[arg-type]
 
     def _runs(self, versions: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(versions), _CHUNK):
             chunk = list(versions[start : start + _CHUNK])
             yield from self._session.run("runs_of_versions", bucket=self._bucket, versions=chunk)
 
-    def _told(self, item: _Object, hop: str, started: float, on_event: OnEvent, *, many: int) -> None:
+    def _waited(self) -> float:
+        return self._clock() - self._started
+
+    def _told(self, item: _Object, hop: str, sentence: str) -> None:
         if hop in item.hops:
             return
-        item.hops[hop] = round(self._clock() - started, 1)
-        if many <= _TOLD_ONE_BY_ONE:
-            on_event(Notice(f"  +{item.hops[hop]:5.1f} s  {item.key}: {hop}"))
+        item.hops[hop] = round(self._waited(), 1)
+        if self._one_by_one:
+            self._tell(f"{item.key}: {sentence}")
 
-    def _look(
-        self,
-        waiting: dict[str, _Object],
-        seen: dict[str, str],
-        began: int,
-        started: float,
-        on_event: OnEvent,
-        many: int,
-    ) -> Iterator[LoadReport]:
-        """Where the objects are that no run has finished yet; a report for one that is parked."""
-        by_key = {item.key: item for item in waiting.values()}
-        for line in self._logs.read(self._dispatch_log, since=began):
-            fact = _document(line.text)
-            item = by_key.get(str(fact.get("key"))) if fact else None
-            if fact is None or item is None:
+    def _tell(self, sentence: str) -> None:
+        self._on_event(Notice(f"  +{self._waited():5.1f} s  {sentence}"))
+
+    def _look(self, waiting: dict[str, _Object]) -> Iterator[LoadReport]:
+        """Where the objects are; a report for one that is parked."""
+        for fact in self._log.news(self._began):
+            for item in self._concerned(fact, waiting):
+                if fact.get("event") == "dispatched":
+                    item.task = str(fact.get("task"))
+                    self._told(item, "event", f"its event came, and task {_short(item.task)} has it")
+                elif fact.get("event") == "parked" and "rows" not in item.hops:
+                    del waiting[item.version]
+                    yield self._parked(item, reason_of(fact))
+        for task in self._tasks.describe(list({item.task for item in waiting.values() if item.task})):
+            if task.status == self._statuses.get(task.arn):
                 continue
-            if fact.get("event") == "dispatched":
-                self._told(
-                    item, f"handed to task {str(fact.get('task')).rpartition('/')[2][:8]}", started, on_event, many=many
-                )
-            elif fact.get("event") == "parked" and item.version in waiting:
-                del waiting[item.version]
-                yield self._parked(item, str(fact.get("reason") or fact.get("cause") or "it failed too often"))
-        for task in self._relevant():
-            if seen.get(task.arn) == task.status:
-                continue
-            seen[task.arn] = task.status
-            told = f": {why_stopped(task)}" if task.status == "STOPPED" and task.exit_code != 0 else ""
-            on_event(Notice(f"  +{self._clock() - started:5.1f} s  task {task.id[:8]} is {task.status.lower()}{told}"))
+            self._statuses[task.arn] = task.status
+            failed = task.status == "STOPPED" and task.exit_code != 0
+            self._tell(f"task {task.id[-8:]} is {task.status.lower()}{f': {why_stopped(task)}' if failed else ''}")
+            if task.started is not None and task.created is not None:
+                after = (task.started - task.created).total_seconds()
+                for item in waiting.values():
+                    if item.task == task.arn and "event" in item.hops:
+                        item.hops.setdefault("task", round(item.hops["event"] + after, 1))
 
-    def _relevant(self) -> list[Task]:
-        return self._tasks.list(family=self._family)
+    def _concerned(self, fact: Fact, waiting: dict[str, _Object]) -> list[_Object]:
+        """The objects that a line of the dispatcher is about."""
+        task = cause_of(fact).get("task")
+        if task is not None or "key" not in fact:
+            return [item for item in waiting.values() if task is not None and item.task == task]
+        return [
+            item
+            for item in waiting.values()
+            if item.key == fact["key"]
+            and fact.get("version") in (None, "", item.version)
+            and item.trace in (None, fact.get("trace"))
+        ]
 
-    def _report(self, number: int, item: _Object, seconds: float) -> LoadReport:
-        run = ledger.get_run(self._session, number)  # type: ignore[arg-type]
-        return report_of(run, item.hops, seconds)
+    def _ask(self, waiting: dict[str, _Object], objects: Sequence[tuple[str, str]]) -> None:
+        if objects:
+            for version, trace in self._order(objects).items():
+                waiting[version].trace = trace
+
+    def _ask_after(self, waiting: dict[str, _Object]) -> None:
+        """Nothing is heard of an object for long: say where its event waits, or ask for it in the event's place."""
+        unheard = [(item.key, item.version) for item in waiting.values() if not item.task]
+        if not unheard:
+            return
+        depth = self._queue.depth()
+        first = f"{unheard[0][0]}{f' and {len(unheard) - 1} others' if len(unheard) > 1 else ''}"
+        if depth.waiting or depth.in_flight or depth.delayed:
+            self._tell(
+                f"{first}: still in the queue ({depth.waiting} waiting, {depth.in_flight} in flight,"
+                f" {depth.delayed} to be retried later)"
+            )
+            return
+        self._tell(f"{first}: no event has come; asking the dispatcher for it")
+        self._ask(waiting, unheard)
 
     def _parked(self, item: _Object, why: str) -> LoadReport:
         dataset = self._lake.dataset_of(item.key)
@@ -188,10 +246,14 @@ class Follower:
             table=dataset.table,
             state="failed",
             error=f"the work is parked: {why}",
-            hint="lakectl retry, when the cause is mended",
+            hint=f"lakectl explain {item.key}; when the cause is mended: lakectl retry {item.key}",
             exit_code=5,
-            timings=item.hops,
+            hops=item.hops,
         )
+
+
+def _short(arn: str) -> str:
+    return arn.rpartition("/")[2][-8:]
 
 
 def report_of(run: ledger.Run, hops: Mapping[str, float] | None = None, seconds: float | None = None) -> LoadReport:
@@ -213,16 +275,5 @@ def report_of(run: ledger.Run, hops: Mapping[str, float] | None = None, seconds:
         exit_code=run.exit_code or 0,
         changes=tuple(run.changes),
         notes=tuple(run.notes),
-        timings=hops or {},
+        hops=hops or {},
     )
-
-
-def _document(text: str) -> dict[str, Any] | None:
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        value = json.loads(text[start:])
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -695,6 +695,15 @@ def test_after_three_attempts_the_work_is_parked(dispatcher: ModuleType, account
     }
 
 
+def test_every_parked_object_is_told_by_its_key(
+    dispatcher: ModuleType, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.takes_messages()
+    dispatcher.handler(queued(stop(5, attempt=3)), Context())
+    (line,) = [fact for fact in map(json.loads, capsys.readouterr().out.splitlines()) if fact["event"] == "parked"]
+    assert (line["key"], line["cause"]["task"]) == ("raw/a/1.csv", TASK)
+
+
 def test_parked_work_that_is_moved_back_begins_anew(dispatcher: ModuleType, account: Account) -> None:
     """With a trace of its own; under the old one ECS would answer with the task that died."""
     account.takes_messages()

@@ -1,0 +1,363 @@
+"""The commands on a stage in AWS: the real dispatcher, the real ETL and a real PostgreSQL, in an account of doubles."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import io
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from etl_container import objects_s3
+from lakectl import config
+from lakectl.aws.session import Aws, Identity
+from lakectl.cli.app import main
+from lakectl.deploy import bundle, database, facts
+from lakectl.deploy.render import parse_stage
+from lakectl.targets.aws import AwsTarget
+from tests.aws.account import Account, Fate, refusal
+from tests.aws.conftest import ACCOUNT, REGION, PostgresDataApi
+
+TRIPS = "id,city,fare\n" + "".join(f"{number},c{number % 7},{number / 10}\n" for number in range(1000))
+KEY = "raw/trips/trips.csv"
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def told(self) -> str:
+        """Everything that was printed, in single spaces."""
+        return " ".join(f"{self.out}\n{self.err}".split())
+
+
+@dataclass
+class Stage:
+    """A lake's directory, its deployed stage ``dev``, and the command line."""
+
+    root: Path
+    account: Account
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *words: str, code: int | None = 0, stdin: bytes = b"") -> Outcome:
+        self.capture.readouterr()
+        before = sys.stdin
+        sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+        try:
+            ended = main(["--stage", "dev", *words])
+        finally:
+            sys.stdin = before
+        captured = self.capture.readouterr()
+        if code is not None:
+            assert ended == code, f"{captured.out}\n{captured.err}"
+        return Outcome(ended, captured.out, captured.err)
+
+    def file(self, name: str, content: str | bytes) -> str:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    def put(self, key: str, content: str) -> str:
+        """An object that somebody else puts."""
+        made = self.account.s3.put_object(Bucket=self.account.outputs["RawBucket"], Key=key, Body=content.encode())
+        return str(made["VersionId"])
+
+    def bundle(self) -> str:
+        """What deploy uploads of the directory's settings and transforms; its address."""
+        made = bundle.bundle(config.load(self.root))
+        bucket = self.account.outputs["ArtifactBucket"]
+        self.account.s3.put_object(Bucket=bucket, Key=made.key, Body=made.content)
+        return f"s3://{bucket}/{made.key}"
+
+    def rows(self, sql: str) -> Any:
+        return self("query", sql, "--format", "json").document
+
+    def count(self, table: str) -> int:
+        return int(self.rows(f"select count(*) as n from {table}")[0]["n"])
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lake_database: PostgresDataApi,
+    warehouse_dsn: str,
+) -> Iterator[Stage]:
+    settings = dataclasses.replace(parse_stage("flights", "dev", {}), account=ACCOUNT, region=REGION)
+    names = settings.names
+    environment = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CLUSTER": names.cluster,
+        "TASK_DEFINITION": "etl:1",
+        "FAMILY": names.family,
+        "CONTAINER": "etl",
+        "SUBNETS": "subnet-a,subnet-b",
+        "SECURITY_GROUP": "sg-task",
+        "PUBLIC_IP": "ENABLED",
+        "CAPACITY": "FARGATE",
+        "MAX_TASKS": "4",
+        "QUEUE_URL": f"https://sqs/{names.queue}",
+        "PARKED_URL": f"https://sqs/{names.dead_queue}",
+        "BUCKET": names.raw_bucket,
+        "ARTIFACT_BUCKET": names.artifact_bucket,
+        "ACCOUNT": ACCOUNT,
+    }
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "LAKE_STAGE", "LAKE_WAREHOUSE", "LAKE_DIR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with mock_aws():
+        objects_s3._client.cache_clear()
+        s3 = boto3.client("s3", region_name=REGION)
+        for bucket in (names.raw_bucket, names.artifact_bucket):
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        dispatcher = importlib.import_module("infra_templates.trigger.handler")
+        dsn = re.sub("//[^/]*@/", "//lake_etl@/", warehouse_dsn)
+        account = Account(settings, lake_database, dsn, dispatcher, s3)
+        for service in ("ecs", "sqs", "s3"):
+            monkeypatch.setattr(dispatcher, service, account.client(service))
+        aws = Aws(Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/me", REGION), account.client)
+        monkeypatch.setattr(facts, "connect", lambda **_: aws)
+        clocks = {"sleep": account.sleep, "clock": account.clock}
+        monkeypatch.setattr(AwsTarget.__init__, "__kwdefaults__", clocks)
+        (tmp_path / "lake.toml").write_text(f'name = "flights"\n[stage.dev]\nregion = "{REGION}"\n')
+        monkeypatch.chdir(tmp_path)
+        from lakectl.aws.rds_data import DataApi
+
+        list(database.set_up(DataApi(aws, cluster="c", database="lake", secret="master"), "word"))
+        yield Stage(tmp_path, account, capsys)
+        objects_s3._client.cache_clear()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_upload_follows_an_object_through_every_hop(stage: Stage) -> None:
+    done = stage("upload", stage.file("trips.csv", TRIPS))
+    for hop in ("is in the raw zone", "its event came", "is running", "run 1 loads it"):
+        assert hop in done.err
+    assert re.search(r"put 0\.0 s → event [\d.]+ s → task [\d.]+ s → run [\d.]+ s → rows [\d.]+ s", done.out)
+    assert stage.count("trips") == 1000
+
+
+def test_the_hops_are_in_the_json_in_their_order(stage: Stage) -> None:
+    (report,) = stage("upload", stage.file("trips.csv", TRIPS), "--json").document["objects"]
+    assert list(report["hops"]) == ["put", "event", "task", "run", "rows"]
+    assert sorted(report["hops"].values()) == list(report["hops"].values())
+
+
+def test_an_object_whose_event_is_lost_is_asked_for_and_loaded(stage: Stage) -> None:
+    stage.account.lose_events = True
+    done = stage("upload", stage.file("trips.csv", TRIPS))
+    assert "no event has come; asking the dispatcher for it" in done.err
+    assert stage.count("trips") == 1000
+
+
+def test_what_the_bucket_has_and_the_ledger_lacks_is_told_and_loaded_by_one_command(stage: Stage) -> None:
+    stage.account.lose_events = True
+    for number in range(3):
+        stage.put(f"raw/trips/{number}.csv", TRIPS)
+    stage.account.pass_time(60)
+    status = stage("status")
+    assert "3 objects are not loaded, and nothing is on its way: lakectl run" in status.told
+    assert stage("status", "--json").document["objects"] == {"pending": 3}
+    assert "no event of raw/trips/0.csv has reached the dispatcher" in stage("explain", "raw/trips/0.csv").told
+    stage("run")
+    assert stage.count("trips") == 3000
+    assert "not loaded" not in stage("status").told
+    assert "nothing to do" in stage("run").err
+
+
+def test_an_event_that_waits_for_room_is_explained(stage: Stage) -> None:
+    stage.account.no_room = "RESOURCE:CPU"
+    stage("upload", stage.file("trips.csv", TRIPS), "--no-wait")
+    stage.account.pass_time(10)
+    told = stage("explain", KEY).told
+    assert f"the event of {KEY} waits in the queue" in told
+    assert "the dispatcher says: RESOURCE:CPU" in told
+    stage.account.no_room = None
+    stage.account.pass_time(120)
+    assert "1,000 rows of" in stage("explain", KEY).told
+
+
+def test_a_queue_that_nobody_reads_is_explained(stage: Stage) -> None:
+    stage.account.dispatching = False
+    stage("upload", stage.file("trips.csv", TRIPS), "--no-wait")
+    stage.account.pass_time(10)
+    assert "the dispatcher does not read its queue (Disabled)" in stage("explain", KEY).told
+    assert "does not read its queue" in stage("status").told
+
+
+def test_a_task_that_never_starts_is_named_and_retried_and_then_parked(stage: Stage) -> None:
+    never = Fate("TaskFailedToStart", reason="CannotPullContainerError: no such digest")
+    stage.account.fates = [never] * 3
+    stage("upload", stage.file("trips.csv", TRIPS), "--no-wait")
+    stage.account.pass_time(30)
+    first = stage("explain", KEY).told
+    assert "the task never started: CannotPullContainerError: no such digest" in first
+    assert "it is tried again 60 s after that, as attempt 2" in first
+    stage.account.pass_time(400)
+    told = stage("explain", KEY).told
+    assert f"{KEY} is parked: CannotPullContainerError: no such digest, after 3 attempts" in told
+    assert f"lakectl retry {KEY}" in told
+    assert "1 parked event" in stage("status").told
+    listed = stage("retry", "--list", "--json").document["parked"]
+    assert [item["keys"] for item in listed] == [[KEY]]
+    assert "no such digest" in listed[0]["cause"]
+    assert "1 event sent back" in stage("retry", KEY).out
+    stage.account.pass_time(60)
+    assert stage.count("trips") == 1000
+    assert "nothing is parked" in stage("retry", "--list").err
+
+
+def test_waiting_for_an_upload_ends_when_it_is_parked(stage: Stage) -> None:
+    stage.account.fates = [Fate("UserInitiated", 143, "stopped by an operator")]
+    done = stage("upload", stage.file("trips.csv", TRIPS), "--json", code=5)
+    (report,) = done.document["objects"]
+    assert report["state"] == "failed"
+    assert "the work is parked: stopped by an operator" in report["error"]
+    assert f"lakectl retry {KEY}" in report["hint"]
+
+
+def test_a_task_that_dies_is_retried_while_upload_waits(stage: Stage) -> None:
+    stage.account.fates = [Fate("EssentialContainerExited", 137, "OutOfMemoryError")]
+    done = stage("upload", stage.file("trips.csv", TRIPS))
+    assert "is stopped: the task was killed: out of memory" in done.err
+    assert stage.count("trips") == 1000
+
+
+def test_a_broken_file_fails_once_with_its_reason(stage: Stage) -> None:
+    done = stage("upload", stage.file("broken.parquet", b"PAR1" + bytes(400)), "--json", code=6)
+    (report,) = done.document["objects"]
+    assert report["error"]
+    told = stage("explain", "raw/broken/broken.parquet").told
+    assert " ".join(report["error"].split()) in told
+    assert len(stage.account.tasks) == 1
+
+
+def test_the_same_event_five_times_loads_once(stage: Stage) -> None:
+    stage.account.lose_events = True
+    version = stage.put(KEY, TRIPS)
+    stage.account.notify(KEY, version, size=len(TRIPS), times=5)
+    stage.account.pass_time(60)
+    assert stage.count("trips") == 1000
+    assert [run["state"] for run in stage("runs", "--json").document].count("loaded") == 1
+
+
+def test_run_works_on_failed_named_and_all_objects(stage: Stage) -> None:
+    stage.file("transforms/trips.py", "def transform(df):\n    return df\n")
+    stage("upload", stage.file("trips.csv", TRIPS))
+    again = stage("run", KEY, "--json").document["objects"]
+    assert [item["state"] for item in again] == ["loaded"]
+    assert stage.count("trips") == 1000
+    stage("run", "--all", "--dataset", "trips")
+    assert stage.count("trips") == 1000
+    assert "nothing to do" in stage("run", "--failed").err
+
+
+def test_undo_takes_the_rows_of_a_run_away_and_brings_back_what_it_replaced(stage: Stage) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    stage("upload", stage.file("trips.csv", "id,city,fare\n1,x,2.5\n"))
+    assert stage.count("trips") == 1
+    done = stage("undo", "2", "--json").document
+    assert (done["removed"], done["restored"]) == (1, 1000)
+    assert stage.count("trips") == 1000
+    assert "no run 99" in stage("undo", "99", code=3).err
+
+
+def test_rejects_are_listed_exported_mended_and_loaded(stage: Stage) -> None:
+    (stage.root / "lake.toml").write_text(
+        (stage.root / "lake.toml").read_text()
+        + '[dataset.trips.contract.columns]\nfare = { type = "numeric", max = 50 }\n'
+    )
+    stage.account.etl_environment["LAKE_BUNDLE"] = stage.bundle()
+    stage("upload", stage.file("trips.csv", TRIPS))
+    found = stage("rejects", "trips", "--json").document
+    assert len(found) == 499
+    export = str(stage.root / "mend.csv")
+    stage("rejects", "trips", "--export", export)
+    with Path(export).open(newline="") as stream:
+        records = list(csv.DictReader(stream))
+    with Path(export).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(records[0]))
+        writer.writeheader()
+        writer.writerows({**record, "fare": "7.5"} for record in records)
+    (report,) = stage("rejects", "trips", "--retry", export, "--json").document["retried"]
+    assert (report["loaded"], report["still_rejected"]) == (499, 0)
+    assert stage.count("trips") == 1000
+
+
+def test_logs_are_told_in_the_order_of_time_and_by_run(stage: Stage) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    stage("upload", stage.file("more.csv", TRIPS))
+    told = stage("logs").out
+    assert told.index("dispatched") < told.index("starting") < told.index("done")
+    lines = stage("logs", "--run", "2", "--json").document
+    assert lines
+    assert len({line["stream"] for line in lines}) == 1
+    assert any("more.csv" in line["text"] for line in lines)
+    assert "no run 9" in stage("logs", "--run", "9", code=3).err
+    assert "expected an age" in stage("logs", "--since", "soon", code=2).err
+
+
+def test_doctor_goes_through_everything_that_a_stage_rests_on(stage: Stage) -> None:
+    checks = {check["name"]: check for check in stage("doctor", "--json", code=None).document["checks"]}
+    wanted = ("credentials", "stack", "quota", "database", "query", "dispatcher", "parked events", "raw zone")
+    assert all(checks[name]["ok"] for name in wanted)
+    stage.account.trouble["rds.describe_db_clusters"] = refusal("AccessDenied", "not yours")
+    failing = {check["name"]: check for check in stage("doctor", "--json", code=None).document["checks"]}
+    assert failing["database"]["fix"] == "the rights that lakectl needs: lakectl iam policy"
+
+
+def test_an_expired_session_is_told_with_the_command_that_renews_it(stage: Stage) -> None:
+    stage.account.trouble["cloudformation.describe_stacks"] = refusal("ExpiredToken")
+    assert "the AWS session has expired" in stage("status", code=4).err
+
+
+def test_a_database_that_pauses_is_waited_for_and_said_to_wake(stage: Stage) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    stage.account.database.asleep = 3
+    assert stage("query", "select 1 as one").told.startswith("one 1")
+
+
+def test_a_result_beyond_a_megabyte_comes_whole_and_a_row_beyond_64_kib_ends_it_loudly(stage: Stage) -> None:
+    stage.account.database._limit = 60_000
+    done = stage("query", "select n, repeat('x', 100) as t from generate_series(1, 3000) n", "--format", "csv")
+    assert len(done.out.splitlines()) == 3001
+    big = "select n, repeat('x', case n when 8 then 90000 else 1 end) as t from generate_series(1, 20) n"
+    cut = stage("query", big, "--format", "csv", code=5)
+    assert len(cut.out.splitlines()) == 8
+    assert "truncated after 7 rows" in cut.err
+    assert "--via DSN" in cut.err
+
+
+def test_a_query_goes_directly_where_via_says(stage: Stage, warehouse_dsn: str) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    calls = list(stage.account.calls)
+    done = stage("query", "select count(*) as n from trips", "--via", warehouse_dsn, "--format", "json")
+    assert done.document == [{"n": 1000}]
+    assert stage.account.calls == calls
