@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from etl_container.datasets import Dataset, dataset_of_key, parse_dataset, table_of
+from etl_container.datasets import Dataset, dataset_of_key, parse_dataset
 from etl_container.errors import ConfigError
+from etl_container.schema import table_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class BundledLake:
     def dataset_of(self, key: str) -> Dataset:
         """The settings of the dataset that a key belongs to; raises ConfigError for a foreign key."""
         name = dataset_of_key(key)
-        return self.datasets.get(name) or Dataset(name=name, table=table_of(name))
+        return self.datasets.get(name) or Dataset(name=name, table=table_name(name))
 
 
 def unpack(content: bytes, name: str, into: Path) -> BundledLake:

@@ -15,7 +15,7 @@ from typing import Any
 
 from etl_container.errors import ConfigError
 from etl_container.formats.options import ReadOptions
-from etl_container.schema import PgType, SchemaPolicy, identifier
+from etl_container.schema import PgType, SchemaPolicy, identifier, table_name
 
 RAW_PREFIX = "raw/"
 """The landing zone: every key of an object starts with it."""
@@ -132,11 +132,6 @@ def stem_of(filename: str) -> str:
     return stem or filename
 
 
-def table_of(dataset: str) -> str:
-    """The table of a dataset that ``lake.toml`` does not name."""
-    return identifier(dataset) or "data"
-
-
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -203,7 +198,7 @@ def parse_dataset(name: str, values: object) -> Dataset:
     key = table.names("key") or contract.primary_key
     dataset = Dataset(
         name=name,
-        table=identifier(table.take("table", str, "")) or table_of(name),
+        table=table_name(table.take("table", str, "") or name),
         mode=mode,
         key=key,
         policy=table.choice("schema_policy", SchemaPolicy, SchemaPolicy.EVOLVE),

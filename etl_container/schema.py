@@ -105,6 +105,15 @@ def identifier(label: str) -> str:
     return _cut(name, MAX_IDENTIFIER_BYTES)
 
 
+def table_name(label: str) -> str:
+    """The table for a label, ``data`` when no letter or digit is in it.
+
+    PostgreSQL's own tables begin with ``pg_`` and are found before the user's, so such a name gets an underscore.
+    """
+    name = identifier(label) or "data"
+    return _cut(f"_{name}", MAX_IDENTIFIER_BYTES) if name.startswith("pg_") else name
+
+
 def _cut(name: str, size: int) -> str:
     return name.encode()[:size].decode(errors="ignore")
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from etl_container.datasets import Dataset, dataset_of_key, parse_dataset, table_of
+from etl_container.datasets import Dataset, dataset_of_key, parse_dataset
+from etl_container.schema import table_name
 from lakectl.errors import ConfigError, LakectlError, NotFoundError, PermissionDeniedError
 
 FILE_NAME: Final = "lake.toml"
@@ -135,7 +136,7 @@ class Lake:
 
     def dataset(self, name: str) -> Dataset:
         """The settings of a dataset: those of ``lake.toml``, else the defaults."""
-        return self.datasets.get(name) or Dataset(name=name, table=table_of(name))
+        return self.datasets.get(name) or Dataset(name=name, table=table_name(name))
 
     def dataset_of(self, key: str) -> Dataset:
         """The settings of the dataset that an object's key belongs to; raises ConfigError for a foreign key."""

@@ -1,4 +1,6 @@
-"""SQL as text: where statements end and where ``:name`` stands for a value. Never looks into strings or comments.
+"""SQL as text: where statements end, where ``:name`` stands for a value, and how an error in it is shown.
+
+Never looks into strings or comments.
 
 The lexical rules are PostgreSQL's: https://www.postgresql.org/docs/17/sql-syntax-lexical.html.
 """
@@ -6,7 +8,7 @@ The lexical rules are PostgreSQL's: https://www.postgresql.org/docs/17/sql-synta
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from lakectl.errors import UsageError
 
@@ -110,3 +112,17 @@ def is_complete(sql: str) -> bool:
     if last is None or last[0] != "end":
         return False
     return not re.sub(r"(?s)--[^\n]*|/\*.*?\*/", "", sql[last[1] :]).strip()
+
+
+ADVICE: Mapping[str, str] = {"42P01": "lakectl tables", "42703": "lakectl tables"}
+"""What to type next, by SQLSTATE, where PostgreSQL has no advice: for a table and a column that are not there."""
+
+
+def marked(sql: str, offset: int) -> str:
+    """The line of the SQL that an error is on, with a caret under the place; empty when it is outside."""
+    if not 0 <= offset <= len(sql):
+        return ""
+    start = sql.rfind("\n", 0, offset) + 1
+    end = sql.find("\n", offset)
+    line = sql[start : end if end >= 0 else len(sql)]
+    return f"{line}\n{' ' * (offset - start)}^"

@@ -109,10 +109,7 @@ def bind(sql: str, parameters: Mapping[str, str]) -> str:
 def marked(error: SqlError, sql: str, shift: int = 0) -> UsageError:
     """The complaint with the line of the SQL and a caret under the place."""
     said = [error.message]
-    offset = None if error.position is None else error.position - 1 - shift
-    if offset is not None and 0 <= offset <= len(sql):
-        start = sql.rfind("\n", 0, offset) + 1
-        end = sql.find("\n", offset)
-        line = sql[start : end if end >= 0 else len(sql)]
-        said.append(f"{line}\n{' ' * (offset - start)}^")
-    return UsageError("\n".join(said), hint=error.hint)
+    if error.position is not None:
+        said.append(sqltext.marked(sql, error.position - 1 - shift))
+    hint = error.hint or sqltext.ADVICE.get(error.state or "")
+    return UsageError("\n".join(filter(None, said)), hint=hint)

@@ -133,12 +133,9 @@ def _wrong(error: psycopg2.Error, sql: str) -> LakectlError:
         offset = int(position) - 1
         prefix = re.match(r"DECLARE .*? FOR ", error.diag.internal_query or "", re.DOTALL)
         offset -= len(prefix[0]) if prefix else _declared(error)
-        if 0 <= offset <= len(sql):
-            start = sql.rfind("\n", 0, offset) + 1
-            end = sql.find("\n", offset)
-            line = sql[start : end if end >= 0 else len(sql)]
-            said.append(f"{line}\n{' ' * (offset - start)}^")
-    return UsageError("\n".join(said), hint=error.diag.message_hint)
+        said.append(sqltext.marked(sql, offset))
+    hint = error.diag.message_hint or sqltext.ADVICE.get(error.pgcode or "")
+    return UsageError("\n".join(filter(None, said)), hint=hint)
 
 
 def _declared(error: psycopg2.Error) -> int:

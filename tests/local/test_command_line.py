@@ -141,3 +141,20 @@ def test_a_load_without_a_transform_imports_neither_pandas_nor_pydantic(lakectl:
     assert lakectl("query", "select count(*), count(n), count(x), count(id) from t") == (
         "count,count,count,count\n4,3,2,2\n"
     )
+
+
+def test_a_dataset_named_like_a_table_of_postgresqls_own_is_still_found(lakectl: Lakectl, tmp_path: Path) -> None:
+    (tmp_path / "pg_class.csv").write_text("x\n7\n")
+    loaded = json.loads(lakectl("upload", "pg_class.csv", "--json"))["objects"][0]
+    assert loaded["table"] == "_pg_class"
+    assert lakectl("query", "select x from _pg_class") == "x\n7\n"
+
+
+@pytest.mark.parametrize("sql", ["select 1\nfrom nothere", "select\nnothere from pg_class"])
+def test_a_name_that_is_not_there_is_marked_and_the_next_step_told(lakectl: Lakectl, sql: str) -> None:
+    process = lakectl.start("query", sql)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    line = sql.splitlines()[1]
+    assert f"{line}\n{' ' * line.index('nothere')}^" in err
+    assert "hint: lakectl tables" in err

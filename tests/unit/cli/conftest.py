@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from etl_container.datasets import dataset_of_key, table_of
+from etl_container.datasets import dataset_of_key
 from etl_container.report import LoadReport, OnEvent, silent
+from etl_container.schema import table_name
 from lakectl import targets
 from lakectl.cli.app import main
 from lakectl.config import Lake
@@ -93,18 +94,18 @@ class FakeTarget:
             content = self.contents.get(key, b"")
             if b"broken" in content:
                 yield LoadReport(
-                    key, version or "1", dataset, table_of(dataset), "failed", run="9", error="no table", exit_code=6
+                    key, version or "1", dataset, table_name(dataset), "failed", run="9", error="no table", exit_code=6
                 )
             elif b"unreachable" in content:
                 yield LoadReport(
-                    key, version or "1", dataset, table_of(dataset), "failed", error="no connection", exit_code=7
+                    key, version or "1", dataset, table_name(dataset), "failed", error="no connection", exit_code=7
                 )
             else:
                 yield LoadReport(
                     key,
                     version or "1",
                     dataset,
-                    table_of(dataset),
+                    table_name(dataset),
                     "loaded",
                     rows=content.count(b"\n") - 1,
                     seconds=0.25,
@@ -125,7 +126,7 @@ class FakeTarget:
 
     def rehearse(self, path: str, key: str) -> LoadReport:
         self.asked.append(("rehearse", path, key))
-        return LoadReport(key, "", dataset_of_key(key), table_of(dataset_of_key(key)), "loaded", rows=2)
+        return LoadReport(key, "", dataset_of_key(key), table_name(dataset_of_key(key)), "loaded", rows=2)
 
     def missing(self, *, dataset: str | None = None) -> list[tuple[str, str]]:
         return [("raw/late/late.csv", "1")]
