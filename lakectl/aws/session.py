@@ -47,12 +47,20 @@ class Aws:
         identity: who calls, and where.
         make: a client by its service's name.
         login: how the credentials came about, for the advice when they expire on the way.
+        keys: botocore's credentials.
     """
 
-    def __init__(self, identity: Identity, make: Callable[[str], Any], login: Login | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        make: Callable[[str], Any],
+        login: Login | None = None,
+        keys: Callable[[], Any] = lambda: None,
+    ) -> None:
         self.identity = identity
         self._make = make
         self._login = login or Login()
+        self._keys = keys
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -102,9 +110,23 @@ class Aws:
         with translated(self._login, "s3.get_object"):
             yield from body.iter_chunks(size)
 
+    def credentials(self) -> dict[str, str]:
+        """The caller's credentials as environment variables, for a container on this machine; never shown."""
+        with translated(self._login, "credentials"):
+            found = self._keys()
+            frozen = found.get_frozen_credentials() if found is not None else None
+        if frozen is None:
+            return {}
+        named = {
+            "AWS_ACCESS_KEY_ID": frozen.access_key,
+            "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+            "AWS_SESSION_TOKEN": frozen.token,
+        }
+        return {name: value for name, value in named.items() if value}
+
     def elsewhere(self, region: str) -> Aws:
         """The same account in another region; only for listings."""
-        return Aws(Identity(self.account, self.identity.arn, region), self._make, self._login)
+        return Aws(Identity(self.account, self.identity.arn, region), self._make, self._login, self._keys)
 
 
 def connect(
@@ -143,7 +165,12 @@ def connect(
             f"these credentials are of account {identity.account}, and the stage may only touch {expected_account}",
             hint="name the profile of the right account: --profile NAME, or profile in [stage.NAME]",
         )
-    return Aws(identity, lambda service: session.client(service, config=_config(service)), login)
+    return Aws(
+        identity,
+        lambda service: session.client(service, config=_config(service)),
+        login,
+        session.get_credentials,
+    )
 
 
 def _config(service: str) -> Config:

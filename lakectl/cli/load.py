@@ -84,17 +84,25 @@ def run_local(
     warehouse: Annotated[
         str | None, typer.Option("--warehouse", metavar="DSN", help="Load into this PostgreSQL instead of the stage's.")
     ] = None,
+    container: Annotated[
+        bool, typer.Option("--container", help="Run the stage's deployed image instead of this process.")
+    ] = False,
 ) -> None:
     """Run the ETL here, on files or on objects of the lake.
 
     A file or a directory is landed and loaded like upload does, a key names an object that is in the lake already.
     A folder of the raw zone (raw/trips/), or no argument, stands for all that it has and the ledger lacks.
 
+    On a stage in an account the objects come from its bucket through this machine. Its database has no way in from
+    outside, so the rows go to the warehouse of stage local, or to --warehouse.
+
     Examples:
         lakectl run-local flights.csv --dry-run
         lakectl run-local raw/flights/flights.csv
         lakectl run-local
         lakectl run-local flights.csv --warehouse postgresql://me@db.example.org/analytics
+        lakectl run-local --stage dev s3://lake-flights-dev-raw-123456789012-eu-west-1/raw/trips/new.csv --dry-run
+        lakectl run-local --stage dev raw/trips/new.csv --container
 
     JSON:
         {"objects": [{"key", "version", "dataset", "table", "state", "rows", "rejects",
@@ -107,7 +115,14 @@ def run_local(
     with session.target(lake) as target:
         raise typer.Exit(
             loading.run_local(
-                session.screen, target, lake, subjects or [], dataset=dataset, dry_run=dry_run, warehouse=warehouse
+                session.screen,
+                target,
+                lake,
+                subjects or [],
+                dataset=dataset,
+                dry_run=dry_run,
+                warehouse=warehouse,
+                container=container,
             )
         )
 

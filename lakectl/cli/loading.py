@@ -100,17 +100,21 @@ def run_local(
     dataset: str | None,
     dry_run: bool,
     warehouse: str | None,
+    container: bool,
 ) -> int:
     """Files are landed first, keys are taken as they are; nothing named: what is missing."""
-    keys, prefixes, paths = _apart(lake, subjects)
-    if lake.stage != LOCAL and (paths or warehouse is None):
+    keys, prefixes, paths = _apart(target, lake, subjects)
+    if lake.stage != LOCAL and paths:
         raise UsageError(
-            f"from stage {lake.stage}, run-local loads objects into a warehouse that this machine reaches",
-            hint="lakectl run-local s3://BUCKET/KEY --warehouse postgresql://…; for the stage's own: lakectl run",
+            f"{paths[0]} is not in stage {lake.stage}, whose objects run-local takes",
+            hint=f"lakectl upload {paths[0]}; then lakectl run-local s3://BUCKET/KEY",
         )
     uploads = landing.plan(paths, dataset=dataset) if paths else []
     if dry_run:
         return _rehearse(screen, target, lake, uploads, keys)
+    here = warehouse is not None or container or lake.stage != LOCAL
+    if lake.stage != LOCAL and warehouse is None:
+        screen.remark("loading into the warehouse of stage local; --warehouse names another")
     reports: list[LoadReport] = []
     with screen.progress(None) as on_event:
         objects: list[tuple[str, str | None]] = [(key, None) for key in keys]
@@ -120,10 +124,16 @@ def run_local(
             else:
                 objects.append((outcome.key, outcome.version))
         if prefixes or not subjects:
-            lacking = target.missing(dataset=dataset)
+            # What another warehouse lacks its own ledger tells, object by object.
+            lacking = (
+                target.select(keys=(), dataset=dataset, failed=False, everything=True)
+                if here
+                else target.missing(dataset=dataset)
+            )
             objects += [pair for pair in lacking if not prefixes or pair[0].startswith(prefixes)]
-        if objects and warehouse is not None:
-            reports += _tell(screen, target.load_elsewhere(objects, warehouse, on_event=on_event))
+        if objects and here:
+            loads = target.load_here(objects, warehouse, container=container, on_event=on_event)
+            reports += _tell(screen, loads)
         elif objects:
             reports += _tell(screen, target.load(objects, on_event=on_event))
     if not objects and not reports:
@@ -161,7 +171,7 @@ def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: s
     return landing.exit_code(reports)
 
 
-def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, ...], list[str]]:
+def _apart(target: Target, lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, ...], list[str]]:
     """Keys of the lake, folders of its raw zone (as prefixes of keys), and paths."""
     keys: list[str] = []
     prefixes: list[str] = []
@@ -171,7 +181,10 @@ def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, .
         if subject.startswith(("s3://", "s3a://")):
             if lake.stage == LOCAL:
                 raise UsageError(f"{subject} is in an AWS account", hint="name its stage: --stage dev")
-            keys.append(subject.split("://", 1)[1].partition("/")[2])
+            bucket, _, key = subject.split("://", 1)[1].partition("/")
+            if f"s3://{bucket}" != target.raw_zone:
+                raise UsageError(f"{subject} is not in {target.raw_zone}, the raw zone of stage {lake.stage}")
+            (prefixes if key.endswith("/") else keys).append(key)
             continue
         found = Path(subject).resolve()
         if found.is_dir() and found.is_relative_to(raw):
@@ -189,14 +202,14 @@ def _apart(lake: Lake, subjects: Sequence[str]) -> tuple[list[str], tuple[str, .
 def _rehearse(
     screen: Screen, target: Target, lake: Lake, uploads: Sequence[landing.Upload], keys: Sequence[str]
 ) -> int:
-    if keys or not uploads:
-        raise UsageError("--dry-run needs files", hint="lakectl run-local flights.csv --dry-run")
+    if not keys and not uploads:
+        raise UsageError("--dry-run needs files or keys", hint="lakectl run-local flights.csv --dry-run")
     reports: list[LoadReport] = []
-    for upload in uploads:
+    for path, key in (*((upload.path or "", upload.key) for upload in uploads), *((None, key) for key in keys)):
         try:
-            report = target.rehearse(upload.path or "", upload.key)
+            report = target.rehearse(path, key)
         except LakectlError as error:
-            report = landing.failure(lake, upload.key, error)
+            report = landing.failure(lake, key, error)
         reports += _tell(screen, [report], verb="would load")
     return _finish(screen, reports)
 

@@ -207,6 +207,21 @@ def _lines(command: Sequence[str], environment: Mapping[str, str], verb: str) ->
         )
 
 
+def pull(name: str, uri: str, login: Credentials) -> None:
+    """Fetch an image by its digest.
+
+    Raises:
+        InfrastructureError: the registry refuses, or has no such image; the engine's last lines are told.
+    """
+    with tempfile.TemporaryDirectory() as private:
+        environment = dict(os.environ)
+        if name == "podman":
+            environment["REGISTRY_AUTH_FILE"] = f"{private}/auth.json"
+        _login(Engine(name), login, environment)
+        for _line in _lines([name, "pull", "--quiet", uri], environment, "pull"):
+            pass
+
+
 def free_space() -> int:
     """Bytes free where engines keep images, roughly: on this machine's root."""
     return shutil.disk_usage("/").free

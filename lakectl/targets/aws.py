@@ -7,6 +7,7 @@ touch rows (loads, undo) is done by tasks: the laptop has no way into the databa
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import getpass
 import json
@@ -27,7 +28,7 @@ from lakectl.aws.logs import Logs
 from lakectl.aws.rds_data import DataApi, literal
 from lakectl.aws.s3 import Bucket, digest_of
 from lakectl.aws.sqs import Queue
-from lakectl.config import Lake
+from lakectl.config import LOCAL, Lake
 from lakectl.deploy import database, facts
 from lakectl.deploy.facts import Stage
 from lakectl.errors import (
@@ -39,7 +40,7 @@ from lakectl.errors import (
     UnreadableObjectError,
     UsageError,
 )
-from lakectl.targets import data_api
+from lakectl.targets import data_api, in_container
 from lakectl.targets.base import (
     Check,
     ColumnInfo,
@@ -209,6 +210,10 @@ class AwsTarget(LocalTarget):
 
     # -- objects in ------------------------------------------------------------------------------------------
 
+    @property
+    def raw_zone(self) -> str:
+        return f"s3://{self.outputs['RawBucket']}"
+
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         check_key(key)
         self._on_event = on_event
@@ -325,18 +330,46 @@ class AwsTarget(LocalTarget):
             traces |= {version: trace for _, version in pairs[start : start + _ORDER]}
         return traces
 
-    def load_elsewhere(
-        self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
+    def load_here(
+        self,
+        objects: Sequence[tuple[str, str | None]],
+        warehouse: str | None,
+        *,
+        container: bool = False,
+        on_event: OnEvent = silent,
     ) -> Iterator[LoadReport]:
+        if container:
+            with self._nearby(warehouse, on_event) as dsn:
+                yield from in_container.load(self, self._versions(objects), dsn, on_event)
+            return
         from etl_container.warehouse import Session
 
-        with Session(warehouse) as session:
+        with self._nearby(warehouse, on_event) as dsn, Session(dsn) as session:
             yield from self._process(objects, session, on_event, again=False)
 
-    def rehearse(self, path: str, key: str) -> LoadReport:
-        raise UsageError(
-            "a rehearsal needs a warehouse on this machine", hint="lakectl run-local --stage local FILE --dry-run"
-        )
+    @contextlib.contextmanager
+    def _nearby(self, warehouse: str | None, on_event: OnEvent = silent) -> Iterator[str]:
+        """A warehouse that this machine reaches; without a DSN the local stage's, since Aurora's network is closed."""
+        if warehouse is not None:
+            yield warehouse
+            return
+        local = LocalTarget(dataclasses.replace(self.lake, stage=LOCAL))
+        try:
+            yield local._warehouse(on_event)
+        finally:
+            local.close()
+
+    def rehearse(self, path: str | None, key: str) -> LoadReport:
+        from etl_container.pipeline import rehearse
+        from etl_container.warehouse import Session
+
+        if path is not None:
+            raise UsageError(
+                f"{path} is a file; stage {self.stage} has objects",
+                hint=f"lakectl run-local --stage {LOCAL} {path} --dry-run",
+            )
+        with self._nearby(None) as dsn, Session(dsn) as session:
+            return rehearse(self.store.find(key), self.lake, self.store, session)
 
     # -- questions ------------------------------------------------------------------------------------------
 
@@ -385,7 +418,7 @@ class AwsTarget(LocalTarget):
         tables = self.tables()
         acu = "" if found is None or found.maximum is None else f", {found.minimum:g} to {found.maximum:g} ACU"
         known = [
-            ("raw zone", f"s3://{outputs['RawBucket']}/raw/"),
+            ("raw zone", f"{self.raw_zone}/raw/"),
             ("stack", f"{self.stack.name}: {self.stack.status}"),
             ("image", outputs.get("ImageUri") or self.stack.parameters.get("ImageUri", "").rpartition("@")[2][:19]),
             (
@@ -569,8 +602,6 @@ def _quoted(name: str) -> str:
 
 
 def _buried(run: RunInfo) -> RunInfo:
-    import dataclasses
-
     return dataclasses.replace(
         run,
         state="failed",

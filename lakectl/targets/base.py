@@ -192,6 +192,10 @@ class Target(Protocol):
 
     stage: str
 
+    @property
+    def raw_zone(self) -> str:
+        """Where the objects are: a folder, or ``s3://BUCKET``."""
+
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         """Put a file (None: standard input) in the raw zone under ``key`` (``raw/<dataset>/<name>``).
 
@@ -210,13 +214,25 @@ class Target(Protocol):
     def reload(self, objects: Sequence[tuple[str, str | None]], *, on_event: OnEvent = silent) -> Iterator[LoadReport]:
         """As :meth:`load`, also what is loaded already: the transform or the contract may have changed."""
 
-    def load_elsewhere(
-        self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
+    def load_here(
+        self,
+        objects: Sequence[tuple[str, str | None]],
+        warehouse: str | None,
+        *,
+        container: bool = False,
+        on_event: OnEvent = silent,
     ) -> Iterator[LoadReport]:
-        """The same into another warehouse, given by DSN."""
+        """The same on this machine, into the PostgreSQL of a DSN (None: the local stage's).
 
-    def rehearse(self, path: str, key: str) -> LoadReport:
-        """Everything but the commit, for ``run-local --dry-run``: what loading this file would do."""
+        Args:
+            objects: key and version.
+            warehouse: where to.
+            container: in the stage's own image instead of this process.
+            on_event: gets events.
+        """
+
+    def rehearse(self, path: str | None, key: str) -> LoadReport:
+        """Everything but the commit, for ``run-local --dry-run``: what loading a file (None: the object) would do."""
 
     def missing(self, *, dataset: str | None = None) -> list[tuple[str, str]]:
         """``(key, version)`` of what the raw zone has and the ledger lacks, oldest first."""

@@ -98,6 +98,10 @@ class LocalTarget:
 
     # -- objects in ------------------------------------------------------------------------------------------
 
+    @property
+    def raw_zone(self) -> str:
+        return str(self.lake.state_dir / "raw")
+
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         check_key(key)
         stream, total = _opened(path)
@@ -125,11 +129,23 @@ class LocalTarget:
     def reload(self, objects: Sequence[tuple[str, str | None]], *, on_event: OnEvent = silent) -> Iterator[LoadReport]:
         return self._process(objects, self._open(on_event), on_event, again=True)
 
-    def load_elsewhere(
-        self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
+    def load_here(
+        self,
+        objects: Sequence[tuple[str, str | None]],
+        warehouse: str | None,
+        *,
+        container: bool = False,
+        on_event: OnEvent = silent,
     ) -> Iterator[LoadReport]:
         from etl_container.warehouse import Session
 
+        if container:
+            raise UsageError(
+                "the image reads objects of a bucket, and the local stage has none", hint="--stage dev --container"
+            )
+        if warehouse is None:
+            yield from self.load(objects, on_event=on_event)
+            return
         with Session(warehouse) as session:
             yield from self._process(objects, session, on_event, again=False)
 
@@ -142,9 +158,11 @@ class LocalTarget:
             ref = self.store.find(key, version)
             yield process_object(ref, self.lake, self.store, session, again=again, on_event=on_event)
 
-    def rehearse(self, path: str, key: str) -> LoadReport:
+    def rehearse(self, path: str | None, key: str) -> LoadReport:
         from etl_container.pipeline import rehearse
 
+        if path is None:
+            return rehearse(self.store.find(key), self.lake, self.store, self._open())
         file = Path(path)
         if not file.is_file():
             raise NotFoundError(f"no file {path}")
@@ -258,7 +276,7 @@ class LocalTarget:
         objects: dict[str, int] = {}
         for info in self.objects():
             objects[info.state] = objects.get(info.state, 0) + 1
-        facts = [("raw zone", str(self.lake.state_dir / "raw"))]
+        facts = [("raw zone", self.raw_zone)]
         if self.lake.warehouse is None:
             server = self._embedded().status()
             warehouse = f"embedded PostgreSQL {server.version or ''}".strip()

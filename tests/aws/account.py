@@ -7,6 +7,7 @@ be had on purpose.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -431,6 +432,10 @@ class LogStore(Double):
 
 class Rest(Double):
     """What only tells of itself."""
+
+    def get_authorization_token(self) -> dict[str, Any]:
+        token = base64.b64encode(b"AWS:planted-registry-word").decode()
+        return {"authorizationData": [{"authorizationToken": token, "proxyEndpoint": "https://registry"}]}
 
     def __init__(self, account: Account) -> None:
         self._account = account

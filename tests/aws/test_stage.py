@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psycopg2
 import pytest
 from moto import mock_aws
 
@@ -141,7 +143,8 @@ def stage(
         account = Account(settings, lake_database, dsn, dispatcher, s3)
         for service in ("ecs", "sqs", "s3"):
             monkeypatch.setattr(dispatcher, service, account.client(service))
-        aws = Aws(Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/me", REGION), account.client)
+        identity = Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/me", REGION)
+        aws = Aws(identity, account.client, keys=boto3.Session().get_credentials)
         monkeypatch.setattr(facts, "connect", lambda **_: aws)
         clocks = {"sleep": account.sleep, "clock": account.clock}
         monkeypatch.setattr(AwsTarget.__init__, "__kwdefaults__", clocks)
@@ -149,7 +152,7 @@ def stage(
         monkeypatch.chdir(tmp_path)
         from lakectl.aws.rds_data import DataApi
 
-        list(database.set_up(DataApi(aws, cluster="c", database="lake", secret="master"), "word"))
+        list(database.set_up(DataApi(aws, cluster="c", database="lake", secret="master"), "planted-reader-word"))
         yield Stage(tmp_path, account, capsys)
         objects_s3._client.cache_clear()
     for number, handler in handlers.items():
@@ -361,3 +364,148 @@ def test_a_query_goes_directly_where_via_says(stage: Stage, warehouse_dsn: str) 
     done = stage("query", "select count(*) as n from trips", "--via", warehouse_dsn, "--format", "json")
     assert done.document == [{"n": 1000}]
     assert stage.account.calls == calls
+
+
+@pytest.fixture
+def nearby(warehouse_dsn: str) -> Iterator[str]:
+    """Another warehouse than the stage's, on this machine."""
+    name = "nearby"
+    admin = psycopg2.connect(warehouse_dsn)
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(f'drop database if exists "{name}" with (force)')
+        cursor.execute(f'create database "{name}"')
+    yield re.sub(r"@/\w+\?", f"@/{name}?", warehouse_dsn)
+    with admin.cursor() as cursor:
+        cursor.execute(f'drop database "{name}" with (force)')
+    admin.close()
+
+
+def test_an_object_of_the_stage_is_loaded_through_this_machine(
+    stage: Stage, nearby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.put(KEY, TRIPS)
+    stage.put("raw/trips/more.csv", TRIPS)
+    bucket = stage.account.outputs["RawBucket"]
+    monkeypatch.setenv("LAKE_WAREHOUSE", nearby)
+    dry = stage("run-local", f"s3://{bucket}/{KEY}", "--dry-run")
+    assert "would load  raw/trips/trips.csv → trips  1,000 rows" in dry.out
+    done = stage("run-local", f"s3://{bucket}/{KEY}")
+    assert "loading into the warehouse of stage local" in done.err
+    stage("run-local", "raw/trips/")
+    found = stage("query", "select count(*) as n from trips", "--via", nearby, "--format", "json").document
+    assert found == [{"n": 2000}]
+    assert stage("runs", "--json").document == []
+    assert "is not in s3://" in stage("run-local", "s3://other/raw/a/a.csv", code=2).err
+    assert "lakectl upload" in stage("run-local", stage.file("f.csv", TRIPS), code=2).err
+
+
+ENGINE = """#!/usr/bin/env python3
+import json, os, sys
+with open(os.environ["ENGINE_LOG"], "a") as log:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("LAKE_", "AWS_"))}
+    log.write(json.dumps({"words": sys.argv[1:], "environment": kept}) + "\\n")
+if sys.argv[1] == "login":
+    sys.stdin.read()
+if sys.argv[1] == "run":
+    code = int(os.environ.get("ENGINE_CODE", "0"))
+    if code:
+        sys.exit("exec format error")
+    (wanted,) = json.loads(os.environ["LAKE_OBJECTS"])
+    told = {"event": "loaded", **wanted, "dataset": "trips", "table": "trips", "rows": 3, "run": "9", "notes": ["a"]}
+    print(json.dumps({"event": "starting"}))
+    print(json.dumps(told))
+    print(json.dumps({"event": "done", "exit_code": 0}))
+"""
+
+
+@pytest.fixture
+def engine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A container engine that writes down what it was asked; its log."""
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "docker"
+    script.write_text(ENGINE)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("ENGINE_LOG", str(folder / "log"))
+    return folder / "log"
+
+
+def test_the_deployed_image_loads_an_object_on_this_machine(stage: Stage, engine: Path, nearby: str) -> None:
+    version = stage.put(KEY, TRIPS)
+    done = stage("run-local", KEY, "--container", "--warehouse", nearby)
+    assert "loaded  raw/trips/trips.csv → trips  3 rows" in done.out
+    *_, ran = map(json.loads, engine.read_text().splitlines())
+    assert ran["words"][0] == "run"
+    assert ran["words"][-1] == f"repo@sha256:{'a' * 64}"
+    for word in ("--read-only", "--platform", "linux/arm64"):
+        assert word in ran["words"]
+    assert json.loads(ran["environment"]["LAKE_OBJECTS"]) == [{"key": KEY, "version": version}]
+    assert ran["environment"]["LAKE_WAREHOUSE"] == nearby
+    assert ran["environment"]["AWS_SECRET_ACCESS_KEY"] == os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_a_container_that_cannot_run_says_its_last_words(
+    stage: Stage, engine: Path, nearby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.put(KEY, TRIPS)
+    monkeypatch.setenv("ENGINE_CODE", "1")
+    failed = stage("run-local", KEY, "--container", "--warehouse", nearby, code=5)
+    assert "exec format error" in failed.err
+
+
+def test_no_secret_is_in_anything_that_is_said_or_kept(
+    stage: Stage, engine: Path, nearby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = {
+        "AWS_SECRET_ACCESS_KEY": "planted-secret-key",
+        "AWS_SESSION_TOKEN": "planted-session-token",
+        "PGPASSWORD": "planted-database-word",
+    }
+    for name, value in planted.items():
+        monkeypatch.setenv(name, value)
+    keys = boto3.Session(
+        **{name.lower(): planted[name] for name in planted if name.startswith("AWS")}, aws_access_key_id="id"
+    )
+    monkeypatch.setattr(facts.connect(), "_keys", keys.get_credentials)
+    dsn = nearby.replace("@/", ":planted-dsn-word@/", 1)
+    broken = "postgresql://me:planted-dsn-word@127.0.0.1:1/db?connect_timeout=1"
+    said = []
+
+    def heard(*words: str) -> None:
+        for more in ((), ("--json",), ("--debug",)):
+            done = stage(*words, *more, code=None)
+            said.append(done.out + done.err)
+
+    heard("upload", stage.file("trips.csv", TRIPS))
+    heard("upload", stage.file("broken.parquet", b"PAR1" + bytes(400)))
+    heard("run-local", KEY, "--container", "--warehouse", dsn)
+    heard("run-local", KEY, "--warehouse", broken)
+    heard("query", "select 1", "--via", dsn)
+    heard("query", "select 1", "--via", broken)
+    heard("query", "select nonsense", "--via", dsn)
+    stage.account.trouble["rds-data.execute_statement"] = refusal("AccessDeniedException", "not allowed")
+    heard("query", "select 1")
+    monkeypatch.setenv("LAKE_WAREHOUSE", broken)
+    for words in ("status", "doctor", "objects", "runs", "tables", "cost", "logs", "retry --list", "rejects"):
+        heard(*words.split())
+    heard("logs", "--raw")
+    heard("config", "show")
+    heard("explain", KEY)
+    heard("explain", "raw/broken/broken.parquet")
+    heard("iam", "policy")
+    heard("rollback", "--list")
+    heard("deploy", "--render", str(stage.root / "rendered"))
+    monkeypatch.setenv("LAKE_STAGE", "local")
+    for words in (("status",), ("doctor",), ("config", "show")):
+        done = stage("--stage", "local", *words, code=None)
+        said.append(done.out + done.err)
+    asked = [" ".join(json.loads(line)["words"]) for line in engine.read_text().splitlines()]
+    kept = [path.read_bytes().decode("latin-1") for path in stage.root.rglob("*") if path.is_file()]
+    logged = [line["message"] for line in stage.account.lines]
+    queued = [message.body for messages in stage.account.queues.values() for message in messages]
+    statements = stage.account.database.statements
+    everything = "\n".join([*said, *asked, *kept, *logged, *queued, *statements])
+    assert len(said) > 60
+    for secret in (*planted.values(), "planted-dsn-word", "planted-reader-word", "planted-registry-word"):
+        assert secret not in everything

@@ -118,13 +118,20 @@ class FakeTarget:
         self.asked.append(("reload", list(objects)))
         yield from self.load(objects)
 
-    def load_elsewhere(
-        self, objects: Sequence[tuple[str, str | None]], warehouse: str, *, on_event: OnEvent = silent
+    raw_zone = "raw"
+
+    def load_here(
+        self,
+        objects: Sequence[tuple[str, str | None]],
+        warehouse: str | None,
+        *,
+        container: bool = False,
+        on_event: OnEvent = silent,
     ) -> Iterator[LoadReport]:
         self.asked.append(("elsewhere", warehouse))
         yield from self.load(objects)
 
-    def rehearse(self, path: str, key: str) -> LoadReport:
+    def rehearse(self, path: str | None, key: str) -> LoadReport:
         self.asked.append(("rehearse", path, key))
         return LoadReport(key, "", dataset_of_key(key), table_name(dataset_of_key(key)), "loaded", rows=2)
 
