@@ -130,10 +130,10 @@ def forget(session: Session, run: int) -> None:
     session.execute("delete from lake.runs where id = %s and state = 'running'", (run,))
 
 
-def counts(session: Session, run: int | None) -> tuple[int, int]:
-    """The rows and rejects of a run."""
-    found = session.run("get_run_counts", run=run)
-    return (int(found[0][0] or 0), int(found[0][1] or 0)) if found else (0, 0)
+def result(session: Session, run: int | None) -> tuple[int, int, str | None]:
+    """The rows and rejects of a run, and the transform that it applied (see :func:`etl_container.transform.mark`)."""
+    found = session.run("get_run_result", run=run)
+    return (int(found[0][0] or 0), int(found[0][1] or 0), found[0][2]) if found else (0, 0, None)
 
 
 def bury(session: Session) -> None:

@@ -123,7 +123,7 @@ def _process(
         with session.transaction():
             claim = ledger.claim(session, ref, dataset, again=again)
             if claim.verdict != "load":
-                return _nothing_to_do(session, ref, dataset, attempt, claim)
+                return _nothing_to_do(session, ref, dataset, lake, attempt, claim)
             loaded = _load(ref, dataset, lake, store, session, attempt, claim.replaces, on_event)
             return _publish(session, ref, dataset, attempt, claim, loaded)
     except BusyError:
@@ -186,8 +186,7 @@ def _load(
 ) -> Loaded:
     """Read, cast, transform, check, COPY; then hold the result against what the contract says of the whole."""
     transform = transforms.load(lake.transforms_dir, dataset.name, key=ref.key, version=ref.version)
-    if transform is not None:
-        attempt.transform = f"{transform.name}@{transform.digest[:12]}"
+    attempt.transform = transforms.mark(lake.transforms_dir, dataset.name)
     meter = _Meter()
     attempt.loader = loader = Loader(
         session,
@@ -238,14 +237,22 @@ def _publish(
 
 
 def _nothing_to_do(
-    session: Session, ref: ObjectRef, dataset: Dataset, attempt: _Attempt, claim: ledger.Claim
+    session: Session, ref: ObjectRef, dataset: Dataset, lake: LakeRules, attempt: _Attempt, claim: ledger.Claim
 ) -> LoadReport:
     """Another run has loaded this version, or a newer one."""
     assert claim.verdict != "load"
     if claim.verdict == "superseded":
         ledger.decide(session, ref, "superseded", claim.by)
-    rows, rejects = ledger.counts(session, claim.by) if claim.verdict == "already_loaded" else (0, 0)
-    report = _report(ref, dataset, attempt, claim.verdict, Loaded(rows=rows), rejects=rejects, run=claim.by)
+    done, rejects = Loaded(), 0
+    if claim.verdict == "already_loaded":
+        done.rows, rejects, applied = ledger.result(session, claim.by)
+        now = transforms.mark(lake.transforms_dir, dataset.name)
+        if applied != now:
+            done.notes.append(
+                f"it was loaded with transform {applied or 'none'}, now there is {now or 'none'}: "
+                f"lakectl run {ref.key} loads it again"
+            )
+    report = _report(ref, dataset, attempt, claim.verdict, done, rejects=rejects, run=claim.by)
     ledger.finish(session, attempt.run, _outcome(report, attempt))
     return report
 

@@ -72,12 +72,10 @@ class Transform(ABC):
 
     Attributes:
         name: the file's name.
-        digest: SHA-256 of the file in hex, so that a run can record what transformed it (siblings are not in it).
         whole_file: whether :meth:`apply` wants the whole object at once.
     """
 
     name: str
-    digest: str
     whole_file: bool
 
     @abstractmethod
@@ -99,6 +97,25 @@ class Transform(ABC):
         """
 
 
+def mark(directory: Path, dataset: str) -> str | None:
+    """Which transform a dataset has now, as a run records it; None when it has none.
+
+    That is its file's name and the first 12 hex digits of the file's SHA-256; siblings are not in it. Nothing of the
+    user's is run, so that asking is cheap and cannot fail on their code.
+    """
+    for path in _paths(directory, dataset):
+        if path.is_file():
+            return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    return None
+
+
+def _paths(directory: Path, dataset: str) -> tuple[Path, ...]:
+    """Where a dataset's transform may be; nowhere for a name that is not a file's."""
+    if not dataset or dataset in (".", "..") or "/" in dataset or "\0" in dataset:
+        return ()
+    return directory / f"{dataset}.py", directory / f"{dataset}.sql"
+
+
 def load(directory: Path, dataset: str, *, key: str = "", version: str = "") -> Transform | None:
     """The transform of a dataset, freshly imported; None when it has none.
 
@@ -112,9 +129,10 @@ def load(directory: Path, dataset: str, *, key: str = "", version: str = "") -> 
         ConfigError: there is a ``.py`` and a ``.sql``; or the file has no ``transform``, or no SELECT.
         TransformError: the file cannot be imported or parsed.
     """
-    if not dataset or dataset in (".", "..") or "/" in dataset or "\0" in dataset:
+    paths = _paths(directory, dataset)
+    if not paths:
         return None
-    python, sql = directory / f"{dataset}.py", directory / f"{dataset}.sql"
+    python, sql = paths
     if python.is_file() and sql.is_file():
         raise ConfigError(
             f"dataset {dataset} has two transforms, {directory.name}/{python.name} and {directory.name}/{sql.name}",
@@ -139,7 +157,6 @@ class PythonTransform(Transform):
         self._shown = f"{path.parent.name}/{path.name}"
         self._context = context
         self.name = path.name
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
         try:
             self._code = usercode.load(self._path)
         except LakectlError:
@@ -384,7 +401,6 @@ class SqlTransform(Transform):
         self._dataset = context.dataset
         content = path.read_bytes()
         self.name = path.name
-        self.digest = hashlib.sha256(content).hexdigest()
         try:
             self._text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:

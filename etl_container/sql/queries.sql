@@ -132,9 +132,9 @@ select id, kind, bucket, key, version, dataset, table_name, state, rows, rejects
        transform, source, notes, changes, replaced
 from lake.runs where id = %(run)s
 
--- name: get_run_counts
--- The counts of one run.
-select rows, rejects from lake.runs where id = %(run)s
+-- name: get_run_result
+-- What one run made of its object: its counts, and the transform that it applied.
+select rows, rejects, transform from lake.runs where id = %(run)s
 
 -- name: list_runs
 -- Runs, newest first.

@@ -316,6 +316,21 @@ def test_a_python_transform_streams_and_its_output_makes_the_table(lake: Lake) -
     assert lake.target.runs()[0].transform is not None
 
 
+def test_what_is_loaded_already_tells_that_its_transform_has_changed_since(lake: Lake) -> None:
+    text = csv_text("x", ["1"])
+    lake.upload("a.csv", text)
+    assert not lake.upload("a.csv", text).notes
+    lake.transform("t.sql", "select x, x + 1 as y from t")
+    again = lake.upload("a.csv", text)
+    assert again.state == "already_loaded"
+    assert len(again.notes) == 1
+    assert "now there is t.sql@" in again.notes[0]
+    assert "lakectl run raw/t/a.csv" in again.notes[0]
+    list(lake.target.reload([("raw/t/a.csv", None)]))
+    assert not lake.upload("a.csv", text).notes
+    assert lake.sql("select x, y from t") == [(1, 2)]
+
+
 def test_a_sql_transform_over_the_whole_file(lake: Lake) -> None:
     lake.transform("t.sql", "-- whole_file: true\nselect city, sum(n) as total from t group by city order by city\n")
     report = lake.upload("a.csv", csv_text("city,n", ["b,1", "a,2", "b,3"]))

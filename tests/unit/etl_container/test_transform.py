@@ -52,11 +52,15 @@ def test_two_transforms_of_one_dataset_are_refused(tmp_path: Path) -> None:
         transform.load(tmp_path, "trips")
 
 
-def test_a_transform_knows_its_name_and_digest(tmp_path: Path) -> None:
+def test_a_transform_is_marked_by_its_name_and_content_without_being_run(tmp_path: Path) -> None:
     code = "def transform(df):\n    return df\n"
+    mark = f"trips.py@{hashlib.sha256(code.encode()).hexdigest()[:12]}"
+    assert transform.mark(tmp_path / "transforms", "trips") is None
     loaded = python(tmp_path, code)
     assert loaded.name == "trips.py"
-    assert loaded.digest == hashlib.sha256(code.encode()).hexdigest()
+    assert transform.mark(tmp_path / "transforms", "trips") == mark
+    (tmp_path / "transforms" / "trips.py").write_text("def broken(")
+    assert transform.mark(tmp_path / "transforms", "trips") != mark
     assert loaded.whole_file is False
     assert python(tmp_path, "whole_file = True\n" + code).whole_file is True
 
