@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from etl_container.arrays import booleans, numbered, strings, valid_mask
 from etl_container.formats.base import Kind, RawBatch
 from etl_container.formats.options import ReadOptions
 from etl_container.infer import columns, native, shapes
-from etl_container.infer.shapes import NOTHING, NULL_TOKENS, Hints, Reading, State
+from etl_container.infer.shapes import ABSENT, ADDED, NOTHING, NULL_TOKENS, Hints, Reading, Shape, State
 from etl_container.infer.types import (
     Break,
     CastResult,
@@ -44,8 +45,10 @@ class _Column:
     native_scale: int = 0
     effort: int = 0
     """What its batches take to cast, see ``columns.convert``."""
-    kept_tokens: Counter[str] = field(default_factory=Counter)
-    """Null tokens that stay text because the column is text."""
+    tokens: Counter[str] = field(default_factory=Counter)
+    """Null tokens: they stay text where the column is text."""
+    misfit: str | None = None
+    """The value that made the column text, where those before it were of another type."""
     nul: bool = False
     cut: bool = False
     """Nanoseconds were cut."""
@@ -138,9 +141,14 @@ class Inference:
         notes = []
         for column, reading in zip(self._columns, self.readings, strict=True):
             notes += [f"column {column.label}: {note}" for note in reading.notes]
-            if column.kept_tokens and reading.type is PgType.TEXT:
-                token, count = column.kept_tokens.most_common(1)[0]
+            if column.misfit is not None and reading.type is PgType.TEXT:
+                notes.append(f"column {column.label}: text, since {_why_text(column.misfit)}")
+            if column.tokens and reading.type is PgType.TEXT:
+                token, count = column.tokens.most_common(1)[0]
                 notes.append(f'column {column.label} holds {count:,} {token!r} kept as text; set nulls = ["{token}"]')
+            elif column.tokens:
+                told = ", ".join(repr(token) for token, _ in column.tokens.most_common(3))
+                notes.append(f"column {column.label}: {told} read as null")
             if column.nul:
                 notes.append(f"column {column.label}: NUL characters removed")
             if column.cut:
@@ -189,11 +197,16 @@ class Inference:
             column.kinds not in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN) and (column.kinds & ~_TYPED_TEXT)
         ):
             return
-        column.state = columns.observe(texts, column.state, string=not column.kinds & ~_TYPED_TEXT)
+        before = column.state
+        column.state = columns.observe(texts, before, string=not column.kinds & ~_TYPED_TEXT)
         if column.state.shapes & shapes.ABSENT:
             column.effort = max(column.effort, 1)
-        if fresh and kind == Kind.TEXT and column.state.hopeless:
+        if kind != Kind.TEXT:
+            return
+        if fresh and (column.state.hopeless or column.state.shapes & Shape.TOKEN):
             self._count_tokens(column, texts)
+        if column.state.hopeless and not before.hopeless:
+            column.misfit = _misfit(texts, before)
 
     def _observe_native(self, column: _Column, array: pa.Array, declared: bool) -> None:
         kind = native.type_of(array.type)
@@ -209,7 +222,7 @@ class Inference:
         found = pc.is_in(texts, value_set=_TOKENS)
         if pc.any(found).as_py():
             for entry in pc.value_counts(pc.filter(texts, found)).to_pylist():
-                column.kept_tokens[entry["values"]] += entry["counts"]
+                column.tokens[entry["values"]] += entry["counts"]
 
     def _without_nulls(self, texts: pa.StringArray) -> pa.StringArray:
         """The texts, null where the user's word for null stands."""
@@ -306,7 +319,7 @@ class Inference:
         if not settled and (broken := self._opened(column, reading, texts, kind)) is not None:
             return texts, broken
         if target.type is PgType.TEXT:
-            if fresh and column.kept_tokens:
+            if fresh and column.tokens:
                 self._count_tokens(column, texts)
             return self._without_nul(column, texts), {}
         if target.type is PgType.JSONB and not (target.strict and kind.value & _UNTYPED.value):
@@ -375,6 +388,28 @@ class Inference:
 
 
 _TOKENS = strings(NULL_TOKENS)
+
+
+def _misfit(texts: pa.StringArray, state: State) -> str | None:
+    """The first value that no type holds together with those in ``state`` and above it; None when it has none above."""
+    for start in range(0, len(texts), 1024):
+        for text in texts.slice(start, 1024).to_pylist():
+            if text is None:
+                continue
+            joined = state | shapes.classify(text)
+            if joined.hopeless:
+                typed = state.shapes & ~ABSENT & ~ADDED
+                return text if typed or _ZEROS.fullmatch(text) else None
+            state = joined
+    return None
+
+
+def _why_text(misfit: str) -> str:
+    shown = misfit if len(misfit) <= 40 else misfit[:40] + "…"
+    return f"{shown!r} {'begins with a zero' if _ZEROS.fullmatch(misfit) else 'is unlike the values above it'}"
+
+
+_ZEROS = re.compile(r"0[0-9]+")
 
 
 def has_nanos(array: pa.Array) -> bool:

@@ -30,6 +30,8 @@ _BY_SUFFIX = {
     ".md": "markdown",
     ".parquet": "parquet",
 }
+_SHOWN = 200
+"""Characters of a value that preview shows."""
 _PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
@@ -244,7 +246,7 @@ def _show(screen: Screen, found: Preview, changes: tuple[str, ...] | None, sampl
     screen.line()
     screen.table(
         ("column", "type", "label in the file"),
-        [(column.name, column.type, column.label if found.has_labels else None) for column in found.columns],
+        [(column.name, column.type, _clipped(column.label) if found.has_labels else None) for column in found.columns],
     )
     screen.line()
     screen.paragraph(found.ddl)
@@ -255,19 +257,27 @@ def _show(screen: Screen, found: Preview, changes: tuple[str, ...] | None, sampl
             screen.line(f"    {visible(change)}")
     if found.sample and sample:
         screen.line()
-        screen.table([column.name for column in found.columns], found.sample)
+        screen.table([column.name for column in found.columns], [[*map(_clipped, row)] for row in found.sample])
     if found.first_rejects:
         screen.line()
         screen.line("would be rejected:")
         screen.table(
             ("line", "column", "value", "reason", "text"),
-            [(reject.line, reject.column, reject.value, reject.reason, reject.text) for reject in found.first_rejects],
+            [
+                (reject.line, reject.column, _clipped(reject.value), reject.reason, _clipped(reject.text))
+                for reject in found.first_rejects
+            ],
             right=(True,),
         )
         if found.rejects > len(found.first_rejects):
             screen.line(f"and {found.rejects - len(found.first_rejects):,} more")
     for note in found.notes:
         screen.line(f"note: {visible(note)}")
+
+
+def _clipped(text: str | None) -> str | None:
+    """A text of the file as much as is worth showing; ``--json`` has all of it."""
+    return text if text is None or len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _dialect(dialect: Dialect) -> str:
