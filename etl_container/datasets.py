@@ -213,17 +213,26 @@ def parse_dataset(name: str, values: object) -> Dataset:
     return dataset
 
 
+MAX_HEADER_ROWS = 100
+
+
 def parse_read(name: str, values: object) -> ReadOptions:
     """One ``[dataset.NAME.read]`` table; raises ConfigError as :func:`parse_dataset`."""
     table = _Table(f"dataset.{name}.read", values)
-    kinds = {"str": str, "bool": bool, "int": int}
+    kinds: dict[str, Any] = {"str": str, "bool": bool, "int": int, "bool | int": (bool, int)}
     taken: dict[str, Any] = {}
     for option in fields(ReadOptions):
-        kind = kinds.get(str(option.type).split(" ")[0])
+        kind = kinds.get(str(option.type).removesuffix(" | None"))
         value = table.take(option.name, kind or list, None)
         if value is not None:
             taken[option.name] = tuple(str(item) for item in value) if kind is None else value
     table.end()
+    if not 0 <= taken.get("header", 0) <= MAX_HEADER_ROWS:
+        raise ConfigError(f"dataset.{name}.read.header is {taken['header']}", hint=f"at most {MAX_HEADER_ROWS} records")
+    if taken.get("skip_lines", 0) < 0:
+        raise ConfigError(
+            f"dataset.{name}.read.skip_lines is {taken['skip_lines']}", hint="a number of lines from 0 on"
+        )
     for key, choices in (("decimal", (",", ".")), ("date_order", ("dmy", "mdy"))):
         if taken.get(key) not in (None, *choices):
             raise ConfigError(f"dataset.{name}.read.{key} is {taken[key]!r}", hint=f'"{choices[0]}" or "{choices[1]}"')

@@ -86,7 +86,7 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
         raise ConfigError(f"There is no table {options.member!r}.", hint="The first table is called table_1.")
     starts = [0]
     # What a small file holds besides is told at once; of a large one, when its end has been read.
-    while len(starts) < (MAX_TABLES if _is_small(source) else number):
+    while len(starts) < (MAX_TABLES if _is_small(source) else number) and not options.one_table:
         following = _DelimitedReader(source, options, _NoRejects(), starts[-1], len(starts)).find_next()
         if following is None:
             break
@@ -389,7 +389,7 @@ class _DelimitedReader:
         self._parser = RecordParser(self._dialect, width)
         self._strict = RecordParser(self._dialect, 1 if width == 1 else None)
         """For what is known to be well formed: it weighs no other reading."""
-        self._arrow = _arrow_parser(self._layout)
+        self._arrow = _arrow_parser(self._layout, one_table=options.one_table)
 
     @property
     def description(self) -> Description:
@@ -605,7 +605,7 @@ class _DelimitedReader:
 
     def _begins_table(self, record: Record, following: Record | None) -> bool:
         """Whether a record of the table's width is the header of another table below this one."""
-        if len(record.cells) < 2:
+        if len(record.cells) < 2 or self._options.one_table:
             return False
         header = self._layout.header
         if header and (record.cells[0] or "") == header[0][0] and tuple(c or "" for c in record.cells) == header[0]:
@@ -626,6 +626,8 @@ class _DelimitedReader:
 
     def _look_for_table(self, enough: int) -> None:
         """See whether the records that wait are another table; it takes ``enough`` of them without a blank line."""
+        if self._options.one_table:
+            return
         for start, head in enumerate(self._waiting):
             rows: list[Cells] = []
             for odd in self._waiting[start : start + 50]:
@@ -646,7 +648,7 @@ class _DelimitedReader:
             return
         if self.next_line is None:
             self._look_for_table(3 if at_end else LONG_RUN)
-        at_end = at_end or self.next_line is not None
+        at_end = (at_end or self.next_line is not None) and not self._options.one_table
         waiting, self._waiting = self._waiting, []
         end = self._end_of_table(waiting) if at_end else len(waiting)
         waiting, below = waiting[:end], waiting[end:]
@@ -807,7 +809,7 @@ class _Taken:
     """Its lines as RFC 4180 has them, where they stand so in the file."""
 
 
-def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | None] | None:
+def _arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[bytes, bool], _Taken | None] | None:
     """The fast path for a layout, or None when Arrow cannot read it.
 
     The function returned takes a block and whether it is the last, and gives None when the block is not well formed.
@@ -869,7 +871,7 @@ def _arrow_parser(layout: dialects.Layout) -> Callable[[bytes, bool], _Taken | N
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
-        doubtful = suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
+        doubtful = not one_table and suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
         csv = _as_csv(block, len(columns[0]), lines) if plain and (quote or b'"' not in block) and not odd else None
         return _Taken(columns, cut, lines, odd, doubtful, whole, csv)
 

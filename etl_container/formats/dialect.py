@@ -180,7 +180,7 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
         if delimiter in {" ", ":"} and given is None and values * 2 > len(whole_lines):
             continue
         for quote in _quotes(text, delimiter, options):
-            dialect = Dialect(delimiter or unused, quote, options.escape, line_terminator)
+            dialect = Dialect(delimiter or unused, quote, options.escape or None, line_terminator)
             score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
             if options.escape is None and quote is not None and "\\" + quote in text:
                 escaped = Dialect(delimiter or unused, quote, "\\", line_terminator)
@@ -355,9 +355,9 @@ def _structure(
         return Layout(dialect, ("column_1",), (), skipped, tuple(notes))
     width = _first_block(records) or _width(records)
     records = [_without_mark(record, width) for record in records]
-    first = 0 if options.skip_lines else _first_row(records, width)
+    first = 0 if options.skip_lines is not None else _first_row(records, width)
     rows = [record.cells for record in records]
-    count = _header_rows(rows, first, width) if options.header is None else int(options.header)
+    count = _header_rows(rows, first, width) if options.header is None else min(options.header, len(rows) - first)
     header_width = len(rows[first]) if count and first < len(rows) else 0
     if count == 1 and header_width > width and len(_trimmed(rows[first])) > width:
         width = len(_trimmed(rows[first]))

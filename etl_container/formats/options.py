@@ -14,8 +14,11 @@ class ReadOptions:
     delimiter: str | None = None
     quote: str | None = None
     escape: str | None = None
-    header: bool | None = None
+    header: bool | int | None = None
+    """Whether the first record holds the labels; in delimited text also the number of records that do."""
     skip_lines: int | None = None
+    one_table: bool = False
+    """Delimited text: all below the header is rows of this table; no footer and no other table is looked for."""
     sheet: str | None = None
     member: str | None = None
     nulls: tuple[str, ...] | None = None

@@ -235,15 +235,14 @@ _READ_HELP = {
     "delimiter": "What separates the fields.",
     "quote": "What encloses a field; empty: nothing does.",
     "escape": "What makes the next character plain.",
-    "header": "Whether the first record holds the labels.",
-    "skip_lines": "Lines before the table.",
+    "skip_lines": "Lines before the table; 0: there are none.",
     "sheet": "The sheet of a workbook.",
     "member": "The file within an archive, or the table within a file (`table_2`).",
 }
 
 
 def _type_name(hint: Any) -> str:
-    names = {"str": "text", "bool": "boolean", "int": "integer"}
+    names = {"str": "text", "bool": "boolean", "int": "integer", "bool | int": "boolean or integer"}
     found = re.sub(r" \| None|<class '|'>", "", str(hint))
     return names.get(found, "list of texts" if "tuple" in found else found)
 

@@ -121,3 +121,73 @@ def test_what_cannot_be_read_has_its_exit_code(command, make, code, lakectl, tmp
 def test_a_table_that_is_not_in_the_file_is_a_usage_error(lakectl, tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
     assert lakectl("preview", "a.csv", "--table", "Sheet9").code == 2
+
+
+def test_preview_shows_no_more_of_a_value_than_is_worth_it(lakectl, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{'l' * 900},b\n{'v' * 900},1\n2,3\n{'x,' * 900}\n5,6\n")
+    done = lakectl("preview", "a.csv")
+    assert "v" * 200 + "…" in done.out
+    assert max(map(len, done.out.splitlines())) < 500
+    assert lakectl("preview", "a.csv", "--json").document["sample"][0][0] == "v" * 900
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "labels", "rows"),
+    [
+        ('encoding = "cp437"', b"a;b\n\xe9;1\n", "a,b", ["Θ,1"]),
+        ('delimiter = ","', b"a;b,c\n1;2,3\n", "a;b,c", ["1;2,3"]),
+        ('delimiter = "<>"', b"a<>b\n1<>2\n", "a,b", ["1,2"]),
+        ('quote = "\'"', b"a,b\n'x',2\n", "a,b", ["x,2"]),
+        ('quote = ""', b'a,b\n"x",2\n', "a,b", ['"x",2']),
+        ('escape = "^"', b'a,b\n"x^"y",2\n', "a,b", ['x"y,2']),
+        ('escape = ""', b'a,b\n"so \\"hi\\" so",1\n"x \\"y\\" z",2\n', "a,b", [r"so \"hi\" so,1", r"x \"y\" z,2"]),
+        ("header = false", b"a,b\n1,2\n", "column_1,column_2", ["a,b", "1,2"]),
+        ("header = true", b"1,2\n3,4\n", "1,2", ["3,4"]),
+        ("header = 3", b"a,b\nc,d\ne,f\n1,2\n", "a c e,b d f", ["1,2"]),
+        ("skip_lines = 1", b"x,y\na,b\n1,2\n", "a,b", ["1,2"]),
+        ("skip_lines = 0", b"Title,\n,\na,b\n1,2\n3,4\n5,6\n", "Title a,b", ["1,2", "3,4", "5,6"]),
+        ('member = "table_2"', b"a,b\n1,2\n3,4\n\nc,d,e\n5,6,7\n8,9,10\n", "c,d,e", ["5,6,7", "8,9,10"]),
+        ("one_table = true", b"a,b\n1,2\n3,4\n\nc,d\n5,6\n\nTotal\n", "a,b", ["1,2", "3,4", "c,d", "5,6", "Total,"]),
+    ],
+)
+def test_the_settings_overrule_each_decision_about_a_text(lakectl, tmp_path, setting, text, labels, rows):
+    (tmp_path / "x.csv").write_bytes(text)
+
+    def found() -> tuple[str, list[str]]:
+        document = lakectl("preview", "x.csv", "--json").document
+        told = [column["label"] for column in document["columns"]]
+        return ",".join(told), [",".join(cell or "" for cell in row) for row in document["sample"]]
+
+    before = found()
+    (tmp_path / "lake.toml").write_text(f"[dataset.x.read]\n{setting}\n")
+    assert found() == (labels, rows)
+    assert before != (labels, rows)
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "kinds"),
+    [
+        ('nulls = ["missing"]', ("missing", "5"), ("text", "bigint")),
+        ('date_order = "mdy"', ("03/04/2024", "04/05/2024"), ("text", "date")),
+        ('decimal = ","', ("1,234", "2,345"), ("text", "double precision")),
+        ('timezone = "Europe/Zurich"', ("2024-01-02 03:04", "2024-01-02 03:05"), None),
+        ("exact_decimals = true", ("1.50", "2.25"), ("double precision", "numeric")),
+    ],
+)
+def test_the_settings_overrule_each_decision_about_a_column(lakectl, tmp_path, setting, values, kinds):
+    (tmp_path / "x.csv").write_text("id;v\n" + "".join(f"{n};{value}\n" for n, value in enumerate(values)))
+
+    def kind() -> str:
+        return lakectl("preview", "x.csv", "--json").document["columns"][1]["type"]
+
+    before, _ = kind(), (tmp_path / "lake.toml").write_text(f"[dataset.x.read]\n{setting}\n")
+    assert (before, kind()) == (kinds or ("timestamp without time zone", "timestamp with time zone"))
+
+
+@pytest.mark.parametrize("setting", ["header = 900", "header = -1", "skip_lines = -1", 'header = "yes"'])
+def test_a_setting_that_cannot_be_is_an_error_that_names_it(lakectl, tmp_path, setting):
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "lake.toml").write_text(f"[dataset.x.read]\n{setting}\n")
+    done = lakectl("preview", "x.csv")
+    assert done.code == 3
+    assert setting.split()[0] in done.err
