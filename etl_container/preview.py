@@ -99,7 +99,7 @@ def preview(
         rows=rows,
         rejects=rejects,
         first_rejects=first,
-        notes=(*reader.notes, *inference.notes),
+        notes=(*reader.notes, *inference.notes, *inference.reasons),
         sample=tuple((*row, *[None] * (len(columns) - len(row))) for row in kept),
         ddl=ddl(dataset.table, columns),
         has_labels=found.has_labels,

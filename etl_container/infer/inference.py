@@ -141,8 +141,6 @@ class Inference:
         notes = []
         for column, reading in zip(self._columns, self.readings, strict=True):
             notes += [f"column {column.label}: {note}" for note in reading.notes]
-            if column.misfit is not None and reading.type is PgType.TEXT:
-                notes.append(f"column {column.label}: text, since {_why_text(column.misfit)}")
             if column.tokens and reading.type is PgType.TEXT:
                 token, count = column.tokens.most_common(1)[0]
                 notes.append(f'column {column.label} holds {count:,} {token!r} kept as text; set nulls = ["{token}"]')
@@ -154,6 +152,15 @@ class Inference:
             if column.cut:
                 notes.append(f"column {column.label}: nanoseconds cut to microseconds")
         return tuple(notes)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Sentences on columns that one value made text; a load tells so where it tells of the widening."""
+        return tuple(
+            f"column {column.label}: text, since {_why_text(column.misfit)}"
+            for column, reading in zip(self._columns, self.readings, strict=True)
+            if column.misfit is not None and reading.type is PgType.TEXT
+        )
 
     def _hints(self) -> Hints:
         """What columns of untyped text prove to the others of the file; nothing where they contradict each other."""

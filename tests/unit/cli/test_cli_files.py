@@ -123,6 +123,13 @@ def test_a_table_that_is_not_in_the_file_is_a_usage_error(lakectl, tmp_path):
     assert lakectl("preview", "a.csv", "--table", "Sheet9").code == 2
 
 
+def test_preview_tells_why_a_column_is_text(lakectl, tmp_path):
+    (tmp_path / "a.csv").write_text("id,zip\n" + "1,10001\n" * 50_000 + "2,00501\n")
+    assert lakectl("preview", "a.csv", "--json").document["notes"] == [
+        "column zip: text, since '00501' begins with a zero"
+    ]
+
+
 def test_preview_shows_no_more_of_a_value_than_is_worth_it(lakectl, tmp_path):
     (tmp_path / "a.csv").write_text(f"{'l' * 900},b\n{'v' * 900},1\n2,3\n{'x,' * 900}\n5,6\n")
     done = lakectl("preview", "a.csv")

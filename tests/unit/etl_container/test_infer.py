@@ -189,13 +189,13 @@ def test_null_tokens_of_other_columns_are_told_too() -> None:
 
 
 def test_what_made_a_column_text_is_told_where_it_might_have_been_more() -> None:
-    assert inferred(["1", "2", "x7", "3"]).notes == ("column c0: text, since 'x7' is unlike the values above it",)
-    assert inferred(["NA", "00501", "10001"]).notes[0] == "column c0: text, since '00501' begins with a zero"
-    assert inferred(["Ann", "1", "Bob"]).notes == ()
+    assert inferred(["1", "2", "x7", "3"]).reasons == ("column c0: text, since 'x7' is unlike the values above it",)
+    assert inferred(["NA", "00501", "10001"]).reasons == ("column c0: text, since '00501' begins with a zero",)
+    assert inferred(["Ann", "1", "Bob"]).reasons == ()
     late = inferred(["1", "2"])
     late.observe(batch(["3", None, "4"], first=2))
     late.observe(batch(["5", "2024-01-02", "x"], first=5))
-    assert late.notes == ("column c0: text, since '2024-01-02' is unlike the values above it",)
+    assert late.reasons == ("column c0: text, since '2024-01-02' is unlike the values above it",)
 
 
 def test_another_column_proves_the_decimal_sign_and_the_order_of_dates() -> None:
