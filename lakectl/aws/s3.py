@@ -355,13 +355,22 @@ class _Parts:
         if self.note is not None:
             self.note.unlink(missing_ok=True)
 
+    @staticmethod
+    def _is(there: dict[str, Any], body: _Slice, checksum: str) -> bool:
+        """Whether a part that is there has this content. Some stores list no checksums: then by its MD5, the ETag."""
+        if there.get("ChecksumSHA256"):
+            return bool(there["ChecksumSHA256"] == checksum)
+        body.seek(0)
+        md5 = hashlib.file_digest(body, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return str(there.get("ETag", "")).strip('"') == md5
+
     def _send(self, upload: str, number: int, there: dict[str, Any] | None) -> tuple[str, str]:
         """Upload one part, unless S3 has it with the same checksum; its ETag and checksum."""
         start = (number - 1) * self.part
         length = min(self.part, self.size - start)
         with _Slice(self.path, start, length) as body:
             checksum = base64.b64encode(hashlib.file_digest(body, "sha256").digest()).decode()
-            if there is not None and there.get("Size") == length and there.get("ChecksumSHA256") == checksum:
+            if there is not None and there.get("Size") == length and self._is(there, body, checksum):
                 etag = str(there["ETag"])
             else:
                 body.seek(0)
