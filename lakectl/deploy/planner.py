@@ -104,6 +104,10 @@ def plan(wanted: Wanted, facts: Facts) -> Plan:
     apply = None
     if _differs(pipeline, wanted.pipeline, parameters, wanted):
         adopt = pipeline.status is None and wanted.raw_bucket in facts.orphans
+        if adopt:
+            notes.append(
+                f"{wanted.raw_bucket} is kept from before: lakectl run loads its objects into the new database"
+            )
         apply = _apply(pipeline, "pipeline", wanted.pipeline, parameters, wanted, adopt=adopt)
         steps.append(apply)
 

@@ -147,6 +147,7 @@ def test_a_minor_upgrade_by_aws_is_not_taken_back() -> None:
 def test_kept_buckets_are_taken_back_in() -> None:
     plan = planner.plan(WANTED, replace(EMPTY, orphans=frozenset({"raw", "artifacts"})))
     assert [step.adopt for step in plan.steps if isinstance(step, ApplyStack)] == [True, True]
+    assert "lakectl run loads its objects" in plan.notes[0]
 
 
 def test_production_is_protected() -> None:
