@@ -31,6 +31,9 @@ WINDOW = 1
 """Seconds in which the stage's dispatcher gathers messages."""
 
 
+TRIPS = "id,city,fare\n" + "".join(f"{number},c{number % 7},{number / 10}\n" for number in range(1000))
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """How a command ended."""
@@ -39,6 +42,11 @@ class Done:
     out: str
     err: str
     seconds: float
+
+    @property
+    def told(self) -> str:
+        """Results and remarks."""
+        return self.out + self.err
 
     @property
     def json(self) -> Any:
@@ -139,11 +147,14 @@ def account() -> None:
 
 @pytest.fixture(scope="session")
 def stage(account: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A deployed stage; destroyed at the end, which is a test of its own when all are run."""
+    """A deployed stage, the same for all tests; destroyed at the end."""
     made = Stage(tmp_path_factory.mktemp("lake"), "harbour")
-    made.run("deploy", "--yes", patience=600)
+    done = made.run("deploy", "--yes", "--json", patience=600)
+    print("\nfirst deploy, by step:")
+    for step in done.json["steps"]:
+        print(f"{step['seconds']:8.1f} s  {step['sentence']}")
     yield made
-    made.run("destroy", "--confirm", "dev", "--yes", code=None)
+    made.run("destroy", "--confirm", "dev", "--yes")
 
 
 @pytest.fixture

@@ -105,12 +105,9 @@ def _attributes(cluster: dict[str, Any]) -> dict[str, Any]:
 
 
 def _delete_cluster(name: str, _properties: dict[str, Any]) -> None:
-    """Protected is what the account says now, not what the template said; a last snapshot stays, as by its policy."""
+    """Protected is what the account says now, not what the template said."""
     cluster = rds._clusters.get(name)
     if cluster is not None:
-        if not cluster.get("DeletionProtection"):
-            kept = {"DBClusterIdentifier": name, "DBClusterSnapshotIdentifier": f"{name}-snapshot-{time.time_ns():x}"}
-            _call(rds._create_db_cluster_snapshot, kept, "AWS::RDS::DBCluster", "delete")
         gone = {"DBClusterIdentifier": name, "SkipFinalSnapshot": "true"}
         _call(rds._delete_db_cluster, gone, "AWS::RDS::DBCluster", "delete")
 

@@ -1,15 +1,20 @@
-"""CloudFormation: a bucket that is not empty fails to delete, a role keeps its boundary, unknown types are recorded."""
+"""CloudFormation: full and adopted buckets, what a change of one replaces, boundaries of roles, unknown types."""
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 from ministack.services import iam, s3
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import changesets, provisioners, stacks
 
 _handlers = provisioners._RESOURCE_HANDLERS
 _plain_bucket_delete = _handlers["AWS::S3::Bucket"]["delete"]
 _plain_role_create = _handlers["AWS::IAM::Role"]["create"]
+
+_plain_deploy = changesets._deploy_stack_async
+_plain_validation = stacks._validation_errors
+_adopted: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("adopted", default=frozenset())
 
 RECORDED: dict[str, dict[str, str]] = {
     "AWS::EC2::SecurityGroupIngress": {},
@@ -25,8 +30,21 @@ RECORDED: dict[str, dict[str, str]] = {
 def mend() -> None:
     _handlers["AWS::S3::Bucket"]["delete"] = _delete_bucket
     _handlers["AWS::IAM::Role"]["create"] = _create_role
+    provisioners._REPLACING_PROPERTIES.setdefault("AWS::S3::Bucket", ("BucketName",))
+    changesets._deploy_stack_async = _deploy
+    stacks._validation_errors = _validation_errors
     for kind, attributes in RECORDED.items():
         _handlers.setdefault(kind, _recorded(kind, attributes))
+
+
+async def _deploy(*arguments: Any, **named: Any) -> Any:
+    _adopted.set(frozenset(named.get("imports") or ()))
+    return await _plain_deploy(*arguments, **named)
+
+
+def _validation_errors(*arguments: Any, **named: Any) -> Any:
+    """A bucket that the operation adopts is there, of course."""
+    return [error for error in _plain_validation(*arguments, **named) if error[0] not in _adopted.get()]
 
 
 def _delete_bucket(name: str, properties: dict[str, Any]) -> Any:
