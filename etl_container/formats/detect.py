@@ -117,6 +117,7 @@ _NOT_TABLES: Final = (
     (rb"SQLite format 3\x00", "an SQLite database"),
     (rb".{8}DUCK[\x00-\xff]\x00", "a DuckDB database"),
     (rb"PGDMP", "a PostgreSQL dump"),
+    (rb"PARE", "an encrypted Parquet file"),
     (rb"\x89HDF\r\n", "an HDF5 file"),
     (rb"CDF[\x01\x02\x05]", "a NetCDF file"),
     (rb"\x93NUMPY", "a NumPy array"),
@@ -336,7 +337,15 @@ def _text_format(head: bytes, name: str) -> str:
     # Lines of bare scalars are a one-column CSV unless the name claims otherwise.
     if json_named and (_all_scalar_lines(text) or _many_json_lines(text)):
         return "jsonl"
+    if json_named and not _has_columns(text):
+        return "json"  # a column of fragments is no CSV: the reader of JSON says what is wrong
     return "txt" if _is_prose(text, extension) else "delimited"
+
+
+def _has_columns(text: str) -> bool:
+    from etl_container.formats.dialect import detect as find_layout
+
+    return len(find_layout(text[:24_000], ReadOptions(), whole=False).labels) > 1
 
 
 def _is_prose(text: str, extension: str) -> bool:

@@ -22,7 +22,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import islice
 from operator import itemgetter
 from typing import Any, BinaryIO, Final, cast
@@ -481,7 +481,7 @@ class _Values:
     def _element_block(self, end: int, cuts: Any) -> Iterator[_Block]:
         starts = np.concatenate(([0], cuts + 1))
         ends = np.concatenate((cuts, [end]))
-        if not self._data[starts[-1] : end].strip():
+        if not self._data[starts[-1] : end].strip(_WHITESPACE):
             # An empty array, or a comma behind its last element.
             starts, ends = starts[:-1], ends[:-1]
         if len(starts):
@@ -647,6 +647,7 @@ class ExactNumber:
 
 
 _NUMERIC: Final = bytes(ord("0") if chr(c) in "0123456789.-" else ord(" ") for c in range(256))
+_WHITESPACE: Final = b" \t\r\n"
 _BEFORE_NUMBER: Final = (b"", b":", b",", b"[", b" ", b"\t", b"\r", b"\n")
 _NUL: Final = b"\\u0000"
 
@@ -717,8 +718,12 @@ class _Parser:
 
     def _decimal(self, text: str) -> float | ExactNumber:
         number = float(text)
-        if abs(number) == float("inf") or Decimal(repr(number)) != Decimal(text):
-            digits = len(Decimal(text).normalize().as_tuple().digits)
+        try:
+            exact = Decimal(text)
+        except InvalidOperation:  # an exponent beyond any machine's
+            return ExactNumber(text)
+        if abs(number) == float("inf") or Decimal(repr(number)) != exact:
+            digits = len(exact.normalize().as_tuple().digits)
             if self.exact_decimals or digits > 17 or abs(number) == float("inf"):
                 return ExactNumber(text)
         return number
@@ -863,10 +868,38 @@ def _booleans(values: list[Any]) -> Any:
 
 
 def _json_texts(values: list[Any]) -> Any:
-    dumps = orjson.dumps
-    return pa.array(
-        [None if v is None else dumps(v, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS) for v in values], pa.string()
-    )
+    try:
+        return pa.array([None if value is None else _dumped(value) for value in values], pa.string())
+    except TypeError:  # orjson writes 254 levels, and reads more
+        return pa.array([None if value is None else _deep_text(value) for value in values], pa.string())
+
+
+def _dumped(value: Any) -> bytes:
+    return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def _deep_text(value: Any) -> bytes:
+    """JSON text of a value nested at any depth."""
+    parts: list[bytes] = []
+    waiting: list[tuple[bytes, Any]] = [(b"", value)]
+    while waiting:
+        before, item = waiting.pop()
+        parts.append(before)
+        if item is _NOTHING:
+            continue
+        if type(item) is dict:
+            parts.append(b"{")
+            inner = [((b"," if at else b"") + _dumped(key) + b":", item[key]) for at, key in enumerate(item)]
+            waiting += [(b"}", _NOTHING), *reversed(inner)]
+        elif type(item) is list:
+            parts.append(b"[")
+            waiting += [(b"]", _NOTHING), *reversed([(b"," if at else b"", one) for at, one in enumerate(item)])]
+        else:
+            parts.append(_dumped(item))
+    return b"".join(parts)
+
+
+_NOTHING: Final = object()
 
 
 def _exact_numbers(values: list[Any]) -> Any:

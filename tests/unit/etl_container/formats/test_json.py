@@ -116,6 +116,27 @@ def test_a_number_keeps_its_value_at_the_top_and_within(number: str) -> None:
     assert row["b"] == f'{{"c":[{number}]}}'
 
 
+def test_a_number_beyond_any_machine_is_kept_as_it_is_written() -> None:
+    assert rows_of(b'[{"a":0.4e0066999999999999999999999999999},{"a":1}]')[0] == {
+        "a": "0.4e0066999999999999999999999999999"
+    }
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"k":', "}"), ('[{"k":', "}]")])
+def test_nesting_deeper_than_a_writer_of_json_goes_is_kept(opening: str, closing: str) -> None:
+    times = 600 // len(opening + closing) + 100
+    deep = opening * times + '["ü",12345678901234567890123,1.5,null,{}]' + closing * times
+    assert rows_of(f'[{{"a":{deep}}}]'.encode()) == [{"a": deep}]
+
+
+@pytest.mark.parametrize("data", [b"abc", b"1]", b"*", b"2@", b"<.>", b"[\x0c]"])
+def test_fragments_named_json_are_rejected_and_no_table(data: bytes) -> None:
+    rejects = Rejects()
+    for batch in opened(data, "t.json", rejects).batches():
+        assert not batch.data.num_rows
+    assert "not JSON" in rejects.all[0].reason
+
+
 def test_exact_decimals_keep_what_a_double_would_round() -> None:
     assert rows_of(b'{"a":0.10000000000000001}\n{}\n', exact_decimals=True)[0] == {"a": "0.10000000000000001"}
     assert rows_of(b'{"a":0.10000000000000001}\n{}\n')[0] == {"a": "0.1"}
