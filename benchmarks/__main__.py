@@ -16,9 +16,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
     parser.add_argument("--directory", action="append", default=[], help="corpus: walk this one, not what is fetched")
+    parser.add_argument("--messages", metavar="FILE", help="corpus: write every message there")
     chosen = parser.parse_args()
     if chosen.what == "corpus":
-        corpus.main(chosen.directory)
+        corpus.main(chosen.directory, chosen.messages)
         return
     for megabytes in chosen.megabytes:
         if chosen.what in {"load", None}:

@@ -11,13 +11,13 @@ import collections
 import contextlib
 import json
 import re
+import select
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,11 +42,18 @@ class Tally:
     crashed: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    """Command and message, of each file that is refused or brings a warning."""
     longest: float = 0.0
 
 
-def main(directories: Sequence[str] = ()) -> None:
-    """Walk the collections, print a line each and the commonest reasons; exit 1 when a file crashed or hung."""
+def main(directories: Sequence[str] = (), messages: str | None = None) -> None:
+    """Walk the collections, print a line each and the commonest reasons; exit 1 when a file crashed or hung.
+
+    Args:
+        directories: collections to walk in place of those that are fetched.
+        messages: a file to write every message to, for reading.
+    """
     with tempfile.TemporaryDirectory(prefix="lake-corpus-") as work:
         roots = {Path(name).name: Path(name) for name in directories} or dict(_fetch(Path(work)))
         tallies = {name: _walk(root, Path(work) / f"lake-{name}") for name, root in roots.items()}
@@ -60,6 +67,9 @@ def main(directories: Sequence[str] = ()) -> None:
         every += tally.reasons
     for reason, count in every.most_common(12):
         print(f"{count:6,}  {reason}")
+    if messages is not None:
+        with Path(messages).open("w") as out:
+            out.writelines(f"{what}\n{said}\n\n" for tally in tallies.values() for what, said in tally.told)
     wrong = [path for tally in tallies.values() for path in [*tally.crashed, *tally.slow]]
     for path in wrong:
         print(f"WRONG {path}", file=sys.stderr)
@@ -105,39 +115,81 @@ def _walk(root: Path, lake: Path) -> Tally:
         tally.longest = max(tally.longest, seconds)
         if seconds > SLOW:
             tally.slow.append(str(document["key"]))
-        if document["state"] == "loaded":
+        if document["state"] in {"loaded", "already_loaded"}:
             tally.loaded += 1
         else:
             tally.rejected += 1
             tally.reasons[_reason(str(document["error"]))] += 1
-    for path in files[:: max(1, len(files) // 60)]:
-        _preview(lake, path, tally)
+            tally.told.append((f"upload {document['key']}", str(document["error"])))
+    _preview_all(lake, files, tally)
     return tally
 
 
 def _upload(lake: Path, paths: list[Path], tally: Tally) -> list[dict[str, object]]:
-    """Each file into a dataset of its own; files that bring the command down are found one by one."""
-    datasets = lake / f"batch-{paths[0].parent.name}"
+    """Each file into a dataset of its own; a batch that brings the command down is halved until the file is found."""
+    datasets = lake / f"batch-{paths[0].parent.name}-{len(paths)}"
     for path in paths:
         target = datasets / f"d{path.parent.name}"
         target.mkdir(parents=True)
         shutil.copyfile(path, target / path.name)
-    with contextlib.suppress(json.JSONDecodeError):
-        done = _run(lake, "upload", "--json", str(datasets))
+    done = _run(lake, "upload", "--json", str(datasets))
+    shutil.rmtree(datasets)
+    with contextlib.suppress(json.JSONDecodeError, KeyError):
         found: list[dict[str, object]] = json.loads(done.stdout)["objects"]
         if "Traceback" not in done.stderr:
             return found
-    tally.crashed.append(f"one of {paths[0]} … {paths[-1]}: {done.stderr[-1500:]}")
+    if len(paths) > 1:
+        half = len(paths) // 2
+        return [*_upload(lake, paths[:half], tally), *_upload(lake, paths[half:], tally)]
+    tally.crashed.append(f"upload {paths[0]}: exit {done.returncode} {done.stderr[-1500:]}")
     return []
 
 
-def _preview(lake: Path, path: Path, tally: Tally) -> None:
-    started = time.monotonic()
-    done = _run(lake, "preview", "--json", str(path))
-    if time.monotonic() - started > SLOW:
-        tally.slow.append(f"preview {path}")
-    if done.returncode not in {0, 6} or "Traceback" in done.stderr:
-        tally.crashed.append(f"preview {path}: exit {done.returncode} {done.stderr[-500:]}")
+def _preview_all(lake: Path, paths: list[Path], tally: Tally) -> None:
+    """Each file through ``preview``, in one process as long as it lives."""
+    waiting = list(paths)
+    while waiting:
+        with subprocess.Popen(
+            [sys.executable, "-c", _PREVIEWS, str(lake)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for number, path in enumerate(waiting):
+                process.stdin.write(f"{path}\n")
+                process.stdin.flush()
+                ready = select.select([process.stdout], [], [], 4 * SLOW)[0]
+                line = process.stdout.readline() if ready else ""
+                if not line:
+                    process.kill()
+                    (tally.crashed if ready else tally.slow).append(f"preview {path}: exit {process.wait()}")
+                    waiting = waiting[number + 1 :]
+                    break
+                answer = json.loads(line)
+                if answer["seconds"] > SLOW:
+                    tally.slow.append(f"preview {path}: {answer['seconds']:.0f} s")
+                if answer["code"] not in {0, 6} or "Traceback" in answer["said"]:
+                    tally.crashed.append(f"preview {path}: exit {answer['code']} {answer['said'][-1500:]}")
+                if answer["said"]:
+                    tally.told.append((f"preview {path}", str(answer["said"])))
+            else:
+                waiting = []
+
+
+_PREVIEWS = """
+import contextlib, io, json, sys, time, traceback
+from lakectl.cli.app import main
+for line in sys.stdin:
+    said, started = io.StringIO(), time.monotonic()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        try:
+            code = main(["-C", sys.argv[1], "preview", "--offline", "--json", line.rstrip("\\n")])
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            code = traceback.print_exc() or 1
+    answer = {"code": code, "seconds": time.monotonic() - started, "said": said.getvalue()}
+    print(json.dumps(answer), flush=True)
+"""
 
 
 def _run(lake: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
