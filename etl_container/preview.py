@@ -118,7 +118,17 @@ def _quoted(name: str) -> str:
 
 def _texts(batch: RawBatch, count: int) -> list[tuple[str | None, ...]]:
     head: pa.RecordBatch = batch.data.slice(0, count)
-    return list(zip(*[[_text(value) for value in column.to_pylist()] for column in head.columns], strict=True))
+    return list(zip(*[[_text(value) for value in _values(column)] for column in head.columns], strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except OverflowError:  # a time beyond Python's
+        from etl_container.infer.native import to_text
+
+        values = to_text(column).to_pylist()
+    return values
 
 
 def _text(value: Any) -> str | None:

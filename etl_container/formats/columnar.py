@@ -8,6 +8,7 @@ whatever the row groups, stripes or blocks of the file are.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -50,7 +51,7 @@ class ColumnarReader:
         with self._translated():
             schema, batches = self._open(self._copy.path)
             del batches
-            _check_names(schema)
+            _check(schema, source.name)
         if not schema.names:
             raise UnreadableObjectError(f"{self._name} has no columns.")
         self._labels = tuple(schema.names)
@@ -107,7 +108,7 @@ class ColumnarReader:
         """The libraries' words for damage, in ours."""
         try:
             yield
-        except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        except (pa.ArrowException, OSError, ValueError, EOFError, *_of_avro()) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             reason = str(error).split("\n")[0].strip().rstrip(".")[:300]
@@ -115,6 +116,16 @@ class ColumnarReader:
                 f"{self._name} is damaged: it cannot be read as {_NAMES[self._format]} ({reason}).",
                 hint="Transfer the file again; nothing of it was loaded.",
             ) from error
+
+
+def _of_avro() -> tuple[type[Exception], ...]:
+    """What fastavro, and the codecs that it calls, raise on damage; only once it was needed."""
+    import lzma
+    import zlib
+
+    if "fastavro" not in sys.modules:
+        return ()
+    return (sys.modules["fastavro"].schema.SchemaParseException, KeyError, IndexError, zlib.error, lzma.LZMAError)
 
 
 def _as_text(value: object) -> object:
@@ -130,13 +141,33 @@ def _bounded(batch: Any) -> _Batches:
         yield batch.slice(start, rows)
 
 
-def _check_names(schema: Any) -> None:
-    """Raise UnicodeDecodeError when a field's name, at whatever depth, is no text."""
-    fields = list(schema)
-    while fields:
-        field = fields.pop()
-        _ = field.name
-        fields += [field.type.field(index) for index in range(field.type.num_fields)]
+def _check(schema: Any, name: str) -> None:
+    """Refuse what pyarrow crashes on or cannot turn into values, at whatever depth.
+
+    Raises:
+        UnicodeDecodeError: a field's name is no text.
+        UnreadableObjectError: a column's type cannot be read.
+    """
+    for column in schema:
+        fields = [column]
+        while fields:
+            field = fields.pop()
+            kind = field.type
+            inner = [kind.field(index) for index in range(kind.num_fields)]
+            names = [one.name for one in inner]
+            what = str(kind) if pa.types.is_union(kind) or kind.id in _UNKNOWN else ""
+            if pa.types.is_struct(kind) and len(set(names)) < len(names):
+                what = "a struct that has two fields of one name"
+            if what:
+                raise UnreadableObjectError(
+                    f"{name} cannot be read: its column {column.name!r} is or holds {what[:80]}, which no table can.",
+                    hint="Write the file without that column, or with it as text.",
+                )
+            fields += inner
+
+
+_UNKNOWN: Final = frozenset({pa.lib.Type_INTERVAL_MONTHS, pa.lib.Type_INTERVAL_DAY_TIME})
+"""Intervals of months and of days and milliseconds, for which pyarrow has no values (``arrow::Type``)."""
 
 
 def _plain(column: Any) -> tuple[Any, Kind]:

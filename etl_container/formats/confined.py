@@ -1,70 +1,172 @@
 """Parsers of untrusted bytes, in a process of their own: a library that fails, hangs or swells costs one file only.
 
-The parent starts one child for all its files and feeds it requests; the child answers with one JSON document a line.
-The child has no secret in its environment, no core dump, and a limit on its memory; the parent ends it when nothing
-came for :data:`PATIENCE` seconds. A child that died is replaced at the next file.
+What is parsed here are the binary formats (``excel``, ``columnar``, ``kind_reader``); text is read by the load itself.
+The parent keeps a child for each file that is being read and uses it again for the next; a child that died is
+replaced. A child has no secret in its environment, no core dump, and a limit on its memory; the parent ends it when
+nothing came for :data:`PATIENCE` seconds, and more for a large file.
+
+The child answers with a line of JSON each, which may announce a record batch: that many bytes of an Arrow IPC stream
+follow it.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import dataclasses
+import errno
+import io
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
 
 from etl_container.errors import UnreadableObjectError
+from etl_container.formats.base import Description, Kind, RawBatch, ReadOptions, Source, TableReader
+from etl_container.formats.compression import LocalCopy
 
 PATIENCE: Final = 25.0
-"""Seconds without a row after which a parser counts as hanging."""
-MEMORY: Final = 2 << 30
+"""Seconds without a result after which a parser counts as hanging."""
+PACE: Final = 1 << 20
+"""Bytes of a file that give its parser a second more."""
+MEMORY: Final = 3 << 30
 """Bytes of address space for the child."""
-MAX_ROW: Final = 96 << 20
-"""Bytes of one row, as JSON."""
+MAX_BATCH: Final = 512 << 20
+"""Bytes of one batch."""
 
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 _SERVE: Final = (
     f"import sys; sys.path.insert(0, {_ROOT!r}); from etl_container.formats import confined; confined.serve()"
 )
 _INHERITED: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH")
+_LOCATED: Final = 100_000
+"""Records that are located at once."""
+_THREADS: Final = 4
+_MACHINE: Final = frozenset({errno.ENOSPC, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOENT})
+"""Failures of the machine, not of the file."""
 
 
-def rows(kind: str, path: str, name: str, *, found: str) -> Iterator[dict[str, Any]]:
-    """The rows that the parser of ``kind`` makes of the file ``path``; ``found`` is its format, ``name`` for messages.
+def open_confined(source: Source, options: ReadOptions, found: str) -> ConfinedReader:
+    """The table, or what is no table, of a file whose format is ``found``.
 
     Raises:
-        UnreadableObjectError: the parser refused the file, crashed, hung, or needed too much memory.
+        UnreadableObjectError: the parser refused the file, crashed, hung, or needed too much memory; so may the
+            reader's ``batches``.
     """
-    with _lock:
-        worker = _worker()
-        finished = False
+    return ConfinedReader(source, options, found)
+
+
+class ConfinedReader:
+    """A reader whose work is done in a child. See :class:`~etl_container.formats.base.TableReader`."""
+
+    def __init__(self, source: Source, options: ReadOptions, found: str) -> None:
+        self._name = source.name
+        self._found = found
+        self._copy = LocalCopy(source)
+        self._patience = PATIENCE + Path(self._copy.path).stat().st_size / PACE
+        self._request = {
+            "found": found,
+            "name": source.name,
+            "path": self._copy.path,
+            "options": dataclasses.asdict(options),
+            "alarm": int(self._patience) + 5,
+        }
+        self._worker: _Worker | None = None
+        self._forgotten: weakref.finalize[[_Worker], ConfinedReader] | None = None
+        opened = self._opened()
+        self._description = Description(**{**opened["description"], "others": tuple(opened["description"]["others"])})
+        self._labels = tuple(opened["labels"])
+        self._notes = tuple(opened["notes"])
+
+    @property
+    def description(self) -> Description:
+        return self._description
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self._labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._notes
+
+    def batches(self) -> Iterator[RawBatch]:
+        for answer, data in self._answers({"do": "batches"}):
+            if data is not None:
+                batch = pa.ipc.open_stream(data).read_next_batch()
+                yield RawBatch(batch, tuple(Kind(kind) for kind in answer["kinds"]), answer["first"])
+            else:
+                self._notes = tuple(answer["notes"])
+
+    def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
+        """As the format's own reader says."""
+        wanted = iter(records)
+        while some := list(islice(wanted, _LOCATED)):
+            for answer, _ in self._answers({"do": "locate", "records": some}):
+                if "at" in answer:
+                    record, line, text = answer["at"]
+                    yield record, line, text
+
+    def _opened(self) -> dict[str, Any]:
+        worker = _borrowed()
+        with _given_back(worker, unless_done=True):
+            worker.ask(self._request)
+            answer, _ = self._answer(worker)
+        self._worker = worker
+        self._forgotten = weakref.finalize(self, _returned, worker)
+        self._forgotten.atexit = False
+        return answer
+
+    def _answers(self, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], pa.Buffer | None]]:
+        """What the child says to ``request`` about the opened file, up to its last word (``done``)."""
+        if self._worker is None:
+            self._opened()
+        worker, self._worker = self._worker, None
+        assert worker is not None
+        assert self._forgotten is not None
+        self._forgotten.detach()
+        with _given_back(worker):
+            worker.ask(request)
+            done = False
+            while not done:
+                answer, data = self._answer(worker)
+                done = answer.get("done", False)
+                yield answer, data
+
+    def _answer(self, worker: _Worker) -> tuple[dict[str, Any], pa.Buffer | None]:
         try:
-            worker.ask({"kind": kind, "path": path, "found": found})
-            while True:
-                answer = worker.answer(name, found)
-                if "row" in answer:
-                    yield answer["row"]
-                elif "error" in answer:
-                    finished = True
-                    raise UnreadableObjectError(
-                        f"{name} cannot be read as {found}: {answer['error']}.",
-                        hint="Open it with a program of its kind; transfer it again if that fails too.",
-                    )
-                else:
-                    finished = True
-                    return
-        finally:
-            if not finished:
-                worker.end()
+            answer, data = worker.answer(self._patience)
+        except _GaveUp as error:
+            worker.end()
+            raise UnreadableObjectError(
+                f"{self._name} cannot be read as {self._found}: {error}.",
+                hint="The file is kept in the raw zone; nothing of it was loaded.",
+            ) from None
+        if "error" not in answer:
+            return answer, data
+        if answer.get("last"):
+            worker.end()
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer["error"])
+        raise UnreadableObjectError(answer["error"], hint=answer["hint"])
+
+
+class _GaveUp(Exception):  # noqa: N818  told to the user as an error of the tree
+    """The child has nothing to say any more."""
 
 
 class _Worker:
-    """The child, from the parent's side."""
+    """A child, from the parent's side."""
 
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -73,7 +175,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**environment, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"},
+            # Every thread of the C library's allocator would reserve address space of its own.
+            env={**environment, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "MALLOC_ARENA_MAX": "2"},
             start_new_session=True,
         )
         self._rest = b""
@@ -83,33 +186,56 @@ class _Worker:
         return self._process.poll() is None
 
     def ask(self, request: dict[str, Any]) -> None:
+        """Send a request; a child that is gone is noticed by :meth:`answer`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
 
-    def answer(self, name: str, found: str) -> dict[str, Any]:
+    def answer(self, patience: float) -> tuple[dict[str, Any], pa.Buffer | None]:
+        """The next answer, with the batch that it announces.
+
+        Raises:
+            _GaveUp: none came within ``patience`` seconds, or the child died.
+        """
         import orjson
 
-        assert self._process.stdout is not None
-        handle = self._process.stdout.fileno()
-        parts = [self._rest]
-        size = len(self._rest)
-        while b"\n" not in parts[-1]:
-            if not select.select([handle], [], [], PATIENCE)[0]:
-                self.end()
-                raise _gave_up(name, found, f"its parser was stopped after {PATIENCE:g} s without a result")
-            data = os.read(handle, 1 << 20)
+        while b"\n" not in self._rest:
+            self._wait(patience)
+            data = os.read(self._handle, 1 << 16)
             if not data:
-                code = self._process.wait()
-                raise _gave_up(name, found, f"its parser crashed (signal {-code})" if code < 0 else "its parser died")
-            parts.append(data)
-            size += len(data)
-            if size > MAX_ROW:
-                self.end()
-                raise _gave_up(name, found, f"one row of it is larger than {MAX_ROW >> 20} MB")
-        line, _, self._rest = b"".join(parts).partition(b"\n")
+                raise self._died()
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
         answer: dict[str, Any] = orjson.loads(line)
-        return answer
+        return answer, self._buffer(answer["bytes"], patience) if "bytes" in answer else None
+
+    def _buffer(self, size: int, patience: float) -> pa.Buffer:
+        buffer = pa.allocate_buffer(size)
+        view = memoryview(buffer).cast("B")
+        at = min(size, len(self._rest))
+        view[:at] = self._rest[:at]
+        self._rest = self._rest[at:]
+        while at < size:
+            self._wait(patience)
+            read = os.readv(self._handle, [view[at:]])
+            if not read:
+                raise self._died()
+            at += read
+        return buffer
+
+    @property
+    def _handle(self) -> int:
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def _wait(self, patience: float) -> None:
+        if not select.select([self._handle], [], [], patience)[0]:
+            raise _GaveUp(f"its parser was stopped after {patience:.0f} s without a result")
+
+    def _died(self) -> _GaveUp:
+        code = self._process.wait()
+        return _GaveUp(f"its parser crashed (signal {-code})" if code < 0 else "its parser died")
 
     def end(self) -> None:
         """Stop the child, whatever it does; safe to call again."""
@@ -117,32 +243,53 @@ class _Worker:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
-_lock = threading.RLock()
-_workers: list[_Worker] = []
+_lock = threading.RLock()  # a reader may be forgotten while its own thread holds it
+_idle: list[_Worker] = []
 
 
-def _worker() -> _Worker:
-    if _workers and not _workers[0].alive:
-        _workers.pop().end()
-    if not _workers:
-        _workers.append(_Worker())
-    return _workers[0]
+def _borrowed() -> _Worker:
+    with _lock:
+        while _idle:
+            worker = _idle.pop()
+            if worker.alive:
+                return worker
+            worker.end()
+    return _Worker()
+
+
+def _returned(worker: _Worker) -> None:
+    """Keep a child for the next file; one that was ended is of no more use, one that is kept stays so."""
+    with _lock:
+        if worker.alive and worker not in _idle:
+            _idle.append(worker)
+
+
+@contextlib.contextmanager
+def _given_back(worker: _Worker, *, unless_done: bool = False) -> Iterator[None]:
+    """The child is free again when its work is done or refused; broken off in the middle, it ends."""
+    try:
+        yield
+    except (UnreadableObjectError, OSError):
+        _returned(worker)
+        raise
+    except BaseException:
+        worker.end()
+        raise
+    else:
+        if not unless_done:
+            _returned(worker)
 
 
 @atexit.register
 def stop() -> None:
-    """End the child, if there is one."""
-    while _workers:
-        _workers.pop().end()
-
-
-def _gave_up(name: str, found: str, what: str) -> UnreadableObjectError:
-    return UnreadableObjectError(
-        f"{name} cannot be read as {found}: {what}.", hint="The file is kept in the raw zone; nothing of it was loaded."
-    )
+    """End the children that wait for a file."""
+    with _lock:
+        while _idle:
+            _idle.pop().end()
 
 
 # -- the child ---------------------------------------------------------------------------------------------------------
@@ -152,30 +299,84 @@ def serve() -> None:
     """Answer requests until there are none: the child's main function."""
     import warnings
 
-    import orjson
-
     _limit()
     warnings.simplefilter("ignore")
     sys.setrecursionlimit(3000)
+    pa.set_cpu_count(min(_THREADS, pa.cpu_count()))
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is not an answer
+    reader: TableReader | None = None
+    request: dict[str, Any] = {}
     for line in sys.stdin.buffer:
-        request = json.loads(line)
+        asked = json.loads(line)
         try:
-            for row in _parser(request["kind"])(request["path"], request["found"]):
-                out.write(orjson.dumps({"row": row}, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n")
-                out.flush()
-            answer: dict[str, Any] = {"done": True}
+            if "do" not in asked:
+                request, reader = asked, None  # the last one's memory goes before the next is opened
+                signal.alarm(request["alarm"])  # ends the child, also when the parent is there no more
+                reader = _reader(request)
+                _say(out, _told(reader))
+                continue
+            assert reader is not None
+            signal.alarm(request["alarm"])
+            _answer(out, reader, asked, request["alarm"])
         except MemoryError:
-            answer = {"error": f"it needs more than {MEMORY >> 30} GB of memory"}
+            # What is left of the memory is not known.
+            _say(out, {**_failed(request, f"it needs more than {MEMORY >> 30} GB of memory"), "last": True})
+            return
         except Exception as error:  # noqa: BLE001  whatever the libraries raise on bad bytes is the file's fault
-            said = (
-                " ".join(str(error).replace(request["path"], "it").split())[:200].rstrip(".")
-                or "its bytes make no sense"
-            )
-            answer = {"error": f"{said} ({type(error).__name__})" if type(error) is not ValueError else said}
-        out.write(orjson.dumps(answer) + b"\n")
-        out.flush()
+            _say(out, _why(request, error))
+        finally:
+            signal.alarm(0)
+
+
+def _answer(out: BinaryIO, reader: TableReader, asked: dict[str, Any], alarm: int) -> None:
+    if asked["do"] == "locate":
+        for at in reader.locate(asked["records"]):
+            _say(out, {"at": at})
+            signal.alarm(alarm)
+    else:
+        for batch in reader.batches():
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.data.schema) as stream:
+                stream.write_batch(batch.data)
+            data = sink.getvalue()
+            if data.size > MAX_BATCH:
+                raise ValueError(f"a row of it is larger than {MAX_BATCH >> 20} MB")
+            said = {"bytes": data.size, "kinds": [kind.value for kind in batch.kinds], "first": batch.first_record}
+            _say(out, said, data)
+            signal.alarm(alarm)
+    _say(out, {"done": True, "notes": reader.notes})
+
+
+def _say(out: BinaryIO, answer: dict[str, Any], data: pa.Buffer | None = None) -> None:
+    """Write an answer; how long the parent takes to read it is no hang of the child."""
+    import orjson
+
+    signal.alarm(0)
+    out.write(orjson.dumps(answer) + b"\n")
+    if data is not None:
+        out.write(memoryview(data))
+    out.flush()
+
+
+def _told(reader: TableReader) -> dict[str, Any]:
+    return {"description": dataclasses.asdict(reader.description), "labels": reader.labels, "notes": reader.notes}
+
+
+def _why(request: dict[str, Any], error: Exception) -> dict[str, Any]:
+    if isinstance(error, UnreadableObjectError):
+        return {"error": error.message, "hint": error.hint}
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return {"errno": error.errno, "error": error.strerror}
+    said = " ".join(str(error).replace(request["path"], "it").split())[:200].rstrip(".") or "its bytes make no sense"
+    return _failed(request, f"{said} ({type(error).__name__})" if type(error) is not ValueError else said)
+
+
+def _failed(request: dict[str, Any], why: str) -> dict[str, Any]:
+    return {
+        "error": f"{request['name']} cannot be read as {request['found']}: {why}.",
+        "hint": "Open it with a program of its kind; transfer it again if that fails too.",
+    }
 
 
 def _limit() -> None:
@@ -189,7 +390,20 @@ def _limit() -> None:
         resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _parser(kind: str) -> Any:
-    import importlib
+def _reader(request: dict[str, Any]) -> TableReader:
+    path, found = request["path"], request["found"]
+    source = Source(request["name"], Path(path).stat().st_size, lambda: io.FileIO(path), path)
+    options = ReadOptions(**request["options"])
+    if found in ("xlsx", "xls", "xlsb", "ods"):
+        from etl_container.formats.excel import open_excel
 
-    return importlib.import_module(f"etl_container.formats.kinds.{kind}").rows
+        return open_excel(source, options, found)
+    from etl_container.formats.kinds import KIND_OF
+
+    if found in KIND_OF:
+        from etl_container.formats.kind_reader import open_kind
+
+        return open_kind(source, found)
+    from etl_container.formats.columnar import open_columnar
+
+    return open_columnar(source, options, found)

@@ -227,13 +227,30 @@ def to_json(array: pa.Array) -> pa.StringArray:
     array = unwrapped(array)
     plain = _jsonable(array.type)
     texts: list[str | None] = []
-    for value in array.to_pylist():
+    try:
+        values = array.to_pylist()
+    except OverflowError:  # a time beyond Python's: nothing of it is lost as text
+        values = array.cast(_with_times_as_text(array.type)).to_pylist()
+    for value in values:
         if value is None:
             texts.append(None)
         else:
             shaped = value if plain else _reshaped(value, array.type)
             texts.append(orjson.dumps(shaped, default=_default, option=orjson.OPT_NON_STR_KEYS).decode())
     return pa.array(texts, pa.string())
+
+
+def _with_times_as_text(kind: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _with_times_as_text(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(_with_times_as_text(kind.key_type), _with_times_as_text(kind.item_type))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(_with_times_as_text(kind.value_type))
+    if types.is_duration(kind):
+        return pa.int64()
+    return pa.string() if types.is_temporal(kind) and not types.is_interval(kind) else kind
 
 
 def _jsonable(kind: pa.DataType) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import signal
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from etl_container.formats import confined
 from etl_container.warehouse import Session
 from lakectl import landing, searching, unpacking
+from lakectl.cli.app import main
 from lakectl.cli.loading import with_contents
 from tests.local.conftest import Lake
 
@@ -107,6 +112,82 @@ def test_an_object_says_its_media_type_by_content(lake: Lake) -> None:
         "raw/odd/odd.csv": ("message/rfc822", "loaded"),
         "raw/odd2/broken.csv": ("image/png", "failed"),
     }
+
+
+BAD = """
+import os, time
+def rows(path, found):
+    data = open(path, "rb").read()
+    if b"HANGS" in data:
+        time.sleep(600)
+    if b"SWELLS" in data:
+        bytearray(64 << 30)
+    if b"DIES" in data:
+        os.kill(os.getpid(), 11)
+    if b"LEAVES" in data:
+        os._exit(3)
+    yield {"format": "PNG", "caption": "good"}
+"""
+ENDS = {
+    "HANGS": "stopped after 8 s",
+    "SWELLS": "more than 3 GB of memory",
+    "DIES": "crashed (signal 11)",
+    "LEAVES": "its parser died",
+}
+
+
+@pytest.fixture
+def bad_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Images are read by a parser that does to its process what stands in the file."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "bad.py").write_text(BAD)
+    ours = f"sys.path.insert(0, {str(tmp_path / 'code')!r}); import bad; "
+    ours += "from etl_container.formats import kind_reader; kind_reader._parser = lambda kind: bad.rows; "
+    patched = confined._SERVE.replace("confined.serve()", ours + "confined.serve()")
+    assert "bad.rows" in patched
+    monkeypatch.setattr(confined, "_SERVE", patched)
+    monkeypatch.setattr(confined, "PATIENCE", 8.0)
+    confined.stop()
+    handler = signal.getsignal(signal.SIGTERM)  # the command line takes it
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    confined.stop()
+
+
+@pytest.mark.parametrize("command", [("upload",), ("run-local",), ("run-local", "--dry-run")])
+def test_a_file_that_its_parser_fails_on_costs_no_other_file(
+    lake: Lake,
+    bad_parser: None,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LAKE_WAREHOUSE", lake.dsn)
+    names = ["a", "HANGS", "b", "SWELLS", "c", "DIES", "d", "LEAVES", "e"]
+    files = [lake.write(f"in/{name}.png", b"\x89PNG\r\n\x1a\n" + name.encode()) for name in names]
+    table = lake.write("in/table.csv", "n\n1\n2\n")
+    code = main(["-C", str(lake.root), *command, *map(str, [*files, table]), "--dataset", "d", "--json"])
+    assert code == 6
+    found = {
+        Path(one["key"]).stem: (one["state"], one["rows"], one["error"])
+        for one in json.loads(capsys.readouterr().out)["objects"]
+    }
+    assert {name for name, (state, _, _) in found.items() if state == "loaded"} == {"a", "b", "c", "d", "e", "table"}
+    assert [found[name][1] for name in ("a", "e", "table")] == [1, 1, 2]
+    for name, told in ENDS.items():
+        state, _, error = found[name]
+        assert (state, told in error) == ("failed", True), error
+    if command != ("run-local", "--dry-run"):
+        assert lake.value("select count(*) from d where caption = 'good'") == 5
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_previewing_a_file_that_its_parser_fails_on_says_why(
+    lake: Lake, bad_parser: None, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = lake.write(f"{name}.png", b"\x89PNG\r\n\x1a\n" + name.encode())
+    assert main(["-C", str(lake.root), "preview", "--offline", str(path)]) == 6
+    assert ENDS[name] in " ".join(capsys.readouterr().err.split())
 
 
 def archive(members: dict[str, bytes]) -> bytes:

@@ -3,7 +3,7 @@
 One module per kind, each a generator: the path of a file goes in, one dict per row comes out, its keys being those of
 :data:`COLUMNS`. They parse untrusted bytes with other people's libraries, so they run in a process of their own, with
 limits (``confined``), and are imported there only. A row holds plain JSON values: text, numbers, booleans, ISO 8601
-times, base64 for bytes, and objects or arrays for columns of JSON.
+times, bytes, and objects or arrays for columns of JSON.
 """
 
 from __future__ import annotations

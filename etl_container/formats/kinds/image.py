@@ -6,7 +6,6 @@ The perceptual hash is the difference hash of 8 × 8 pixels (Krawetz, "Kind of L
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import re
@@ -49,7 +48,7 @@ def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
         upright.thumbnail((THUMBNAIL, THUMBNAIL))
         packed = io.BytesIO()
         _flat(upright).save(packed, "JPEG", quality=80)
-        facts["thumbnail"] = base64.b64encode(packed.getvalue()).decode()
+        facts["thumbnail"] = packed.getvalue()
     yield facts
 
 

@@ -32,6 +32,11 @@ def opened(data: bytes, name: str = "t.bin") -> TableReader:
     return open_table(Source(name, len(data), lambda: io.BytesIO(data)), ReadOptions(), Rejects())
 
 
+def opened_here(data: bytes, found: str) -> TableReader:
+    """In this process, where a limit can be changed."""
+    return columnar.open_columnar(Source("t.bin", len(data), lambda: io.BytesIO(data)), ReadOptions(), found)
+
+
 def rows_of(data: bytes) -> list[dict[str, Any]]:
     return [row for batch in opened(data).batches() for row in batch.data.to_pylist()]
 
@@ -138,7 +143,9 @@ def test_uuids_and_json_are_known_for_what_they_are() -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 def test_batches_are_bounded_and_their_ordinals_go_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columnar, "BATCH_ROWS", 1000)
-    batches: list[RawBatch] = list(opened(WRITERS[kind](pa.table({"n": range(2500)}))).batches())
+    batches: list[RawBatch] = list(
+        opened_here(WRITERS[kind](pa.table({"n": range(2500)})), kind.split(maxsplit=1)[0]).batches()
+    )
     assert [batch.data.num_rows for batch in batches] == [1000, 1000, 500]
     assert [batch.first_record for batch in batches] == [0, 1000, 2000]
 
@@ -146,7 +153,7 @@ def test_batches_are_bounded_and_their_ordinals_go_on(kind: str, monkeypatch: py
 def test_wide_values_make_batches_of_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columnar, "BATCH_BYTES", 100_000)
     table = pa.table({"text": ["x" * 10_000 + str(number) for number in range(100)]})
-    sizes = [batch.data.num_rows for batch in opened(stream_of(table)).batches()]
+    sizes = [batch.data.num_rows for batch in opened_here(stream_of(table), "arrow").batches()]
     assert sum(sizes) == 100
     assert max(sizes) <= 10
 
@@ -188,3 +195,26 @@ def test_avro_comes_through_with_its_logical_types(codec: str) -> None:
     for keep in (0.5, 0.99):
         with pytest.raises(UnreadableObjectError, match="damaged"):
             rows_of(data[: int(len(data) * keep)])
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate", "snappy", "bzip2", "xz", "zstandard"])
+def test_every_codec_of_avro_is_read(codec: str) -> None:
+    schema = {"type": "record", "name": "row", "fields": [{"name": "n", "type": "long"}]}
+    data = written(lambda sink: fastavro.writer(sink, schema, [{"n": 1}, {"n": 2}], codec=codec))
+    assert rows_of(data) == [{"n": 1}, {"n": 2}]
+
+
+UNION = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+TWICE = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], ["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("column", "what"), [(UNION, "sparse_union"), (TWICE, "two fields of one name"), (pa.array([[1]] * 2), None)]
+)
+def test_a_column_that_no_table_can_hold_is_named(column: pa.Array, what: str | None) -> None:
+    data = stream_of(pa.table({"n": [1, 2], "odd": column}))
+    if what is None:
+        assert len(rows_of(data)) == 2
+        return
+    with pytest.raises(UnreadableObjectError, match=rf"column 'odd' is or holds .*{what}"):
+        opened(data)
