@@ -21,6 +21,7 @@ from etl_container import datasets, errors, schema
 from etl_container.formats import options
 from lakectl import config
 from lakectl import errors as ours
+from lakectl.cli import reference_aws
 from lakectl.cli.app import COMMANDS, app
 from lakectl.cli.common import Help
 
@@ -36,6 +37,8 @@ def pages() -> dict[str, str]:
         "exit-codes.md": exit_codes,
         "settings.md": settings,
         "environment.md": environment,
+        "architecture.md": reference_aws.architecture,
+        "costs.md": reference_aws.prices,
     }
     return {name: _MADE + make() for name, make in makers.items()}
 
@@ -127,6 +130,7 @@ def settings() -> str:
         "pattern": ("regular expression", "none", "What the whole text must match."),
         "allowed": ("list of values", "none", "The values allowed; null is ruled by `not_null`."),
     }
+    text += _section("[stage.NAME]", reference_aws.stage_keys(_type_name, _choices))
     text += _section("[dataset.NAME]", dataset_keys)
     text += _section("[dataset.NAME.read]", dict(_fields(options.ReadOptions)))
     text += _section("[dataset.NAME.contract]", contract_keys)
