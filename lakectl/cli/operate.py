@@ -98,19 +98,29 @@ def iam_policy(
     operator: Annotated[
         bool, typer.Option("--operator", help="For the daily commands; without it, for deploy and destroy.")
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write both there, in parts that IAM takes."),
+    ] = None,
 ) -> None:
     """Print a least-privilege policy for this stage, as IAM takes it.
 
-    Who deploys needs both. Nothing is asked of the account: it may be unknown yet.
+    Who deploys needs both. Nothing is asked of the account: it may be unknown yet. The deployer's is longer than a
+    managed policy may be (6,144 characters): --output writes it in parts.
 
     Examples:
         lakectl iam policy --stage dev > deployer.json
         lakectl iam policy --stage dev --operator > operator.json
+        lakectl iam policy --stage dev --output policies/
 
     JSON:
-        the policy: {"Version", "Statement": []}
+        the policy: {"Version", "Statement": []}; with --output {"directory", "files": []}
     """
     from lakectl.cli import deploying, operating
 
     session = session_of(ctx)
-    operating.policy(deploying.stage_of(session.lake()), operator=operator)
+    lake = deploying.stage_of(session.lake())
+    if output is not None:
+        operating.write_policies(session.screen, lake, output)
+        return
+    operating.policy(lake, operator=operator)

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lakectl.aws.logs import LogLine, Logs
@@ -198,3 +199,21 @@ def policy(lake: Lake, *, operator: bool) -> None:
     """A policy on stdout, the same with and without --json: it is JSON."""
     settings = facts.settings_of(lake)
     sys.stdout.write(render.operator_policy(settings) if operator else render.deployer_policy(settings))
+
+
+def write_policies(screen: Screen, lake: Lake, directory: str) -> None:
+    """Both policies as files, each small enough for a managed policy."""
+    settings = facts.settings_of(lake)
+    parts = render.deployer_policies(settings)
+    texts = {f"deployer-{number}.json": text for number, text in enumerate(parts, 1)}
+    texts["operator.json"] = render.operator_policy(settings)
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if screen.json:
+        screen.document({"directory": directory, "files": sorted(texts)})
+        return
+    for name in texts:
+        screen.line(f"written  {folder / name}")
+    screen.hint(f"aws iam create-policy --policy-name NAME --policy-document file://{folder / 'operator.json'}")

@@ -509,3 +509,12 @@ def test_no_secret_is_in_anything_that_is_said_or_kept(
     assert len(said) > 60
     for secret in (*planted.values(), "planted-dsn-word", "planted-reader-word", "planted-registry-word"):
         assert secret not in everything
+
+
+def test_policies_are_written_in_parts_that_iam_takes(stage: Stage) -> None:
+    made = stage("iam", "policy", "--output", str(stage.root / "policies"), "--json").document
+    assert made["files"] == ["deployer-1.json", "deployer-2.json", "operator.json"]
+    documents = [json.loads((stage.root / "policies" / name).read_text()) for name in made["files"]]
+    assert all(len(json.dumps(document, separators=(",", ":"))) <= 6144 for document in documents)
+    whole = stage("iam", "policy").document["Statement"]
+    assert [statement for document in documents[:2] for statement in document["Statement"]] == whole
