@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import cat, corpus, load
+from benchmarks import cat, corpus, load, stages
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=["load", "cat", "corpus"], help="one harness; all of them when left out"
+        "what", nargs="?", choices=["load", "cat", "corpus", "stages"], help="one harness; all of them when left out"
     )
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
@@ -26,6 +26,8 @@ def main() -> None:
             load.main(megabytes, chosen.rounds)
         if chosen.what in {"cat", None}:
             cat.main(megabytes, chosen.rounds)
+        if chosen.what in {"stages", None}:
+            stages.main(megabytes, chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -536,23 +536,31 @@ def copy_in(
     )
     rows = 0
 
-    def chunks() -> Iterator[bytes]:
+    def counted() -> Iterator[pa.RecordBatch]:
         nonlocal rows
-        encoder: Any = None
         for batch in _chain(first, iterator):
-            for piece in _cut(batch):
-                full = _with_constant(piece, constant)
-                if encoder is None:
-                    encoder = _encoder(full.schema, types)
-                    yield encoder.write_header()
-                rows += full.num_rows
-                yield encoder.write_batch(full)
-        if encoder is not None:
-            yield encoder.finish()
+            rows += batch.num_rows
+            yield batch
 
     with translated(), connection.cursor() as cursor:
-        _feed(cursor, statement.as_string(cursor), chunks())
+        _feed(cursor, statement.as_string(cursor), encoded(counted(), types, constant))
     return rows
+
+
+def encoded(
+    batches: Iterable[pa.RecordBatch], types: Mapping[str, PgType], constant: tuple[str, int] | None = None
+) -> Iterator[bytes]:
+    """Batches of one schema in the binary form of COPY, a few megabytes at a time."""
+    encoder: Any = None
+    for batch in batches:
+        for piece in _cut(batch):
+            full = _with_constant(piece, constant)
+            if encoder is None:
+                encoder = _encoder(full.schema, types)
+                yield encoder.write_header()
+            yield encoder.write_batch(full)
+    if encoder is not None:
+        yield encoder.finish()
 
 
 def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
