@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from etl_container.transform import Transform
 
 SAMPLE_BYTES = 8 << 20
-"""Arrow bytes that are read before types are guessed."""
+"""Arrow bytes that are read before types are guessed, at most; see :data:`SAMPLE_SHARE`."""
+
+SAMPLE_SHARE = 32
+"""The sample is this part of the object: the server waits for it, and a guess that breaks costs a small one little."""
 
 HEAD_ROWS = 1000
 """Rows that make the first guess; a value that widens it is told to the user, wherever the batches are cut."""
@@ -169,7 +172,7 @@ class Loader:
                 self._breaks += _breaks(before, batch)
             sample.append(batch)
             size += batch.data.nbytes
-            if size >= SAMPLE_BYTES:
+            if size >= min(SAMPLE_BYTES, (self._source.size or SAMPLE_BYTES * SAMPLE_SHARE) // SAMPLE_SHARE):
                 break
         return sample
 

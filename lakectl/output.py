@@ -6,26 +6,34 @@ text is not a null (CSV writes ``""`` for the one and nothing for the other, as 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import decimal
+import fcntl
 import io
 import math
+import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, BinaryIO
 
-from lakectl.errors import LakectlError
-from lakectl.targets.base import QueryColumn, QueryResult
+from lakectl.errors import LakectlError, UsageError
+from lakectl.targets.base import QueryColumn, QueryResult, Writable
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet")
 NUMERIC_TYPES = frozenset(
     {"smallint", "integer", "bigint", "real", "double precision", "numeric", "int2", "int4", "int8", "float4", "float8"}
 )
 _BATCH = 10_000
-"""Rows of a Parquet batch."""
+"""Rows that are converted at a time."""
+_BLOCK = 1 << 20
+"""Bytes of CSV that are parsed at a time."""
+_GROUP, _GROUP_BYTES = 250_000, 32 << 20
+"""Rows and bytes of a row group of Parquet, whichever is reached first."""
 _SPECIAL = re.compile('[",\r\n]')
 
 
@@ -125,11 +133,15 @@ def _converters(
 
 
 def _csv(result: QueryResult, stream: BinaryIO) -> int:
+    copy = result.csv_copier(header=True)
+    if copy is not None:
+        return copy(stream)
+    found = result.rows()
     special: dict[str, Callable[[Any], Any]] = {"numeric": _same, "double precision": _csv_float, "real": _csv_float}
     convert = _converters(result.columns, text, special)
     stream.write(_csv_line([column.name for column in result.columns]))
     count = 0
-    for rows in _batches(result.rows(), 1000):
+    for rows in _batches(found, 1000):
         page = io.StringIO()
         writer = csv.writer(page, lineterminator="\n")
         for row in rows:
@@ -178,9 +190,10 @@ def _json_number(value: Any) -> str | None:
 
 def _json(result: QueryResult, stream: BinaryIO) -> int:
     row_of = _json_rows(result)
+    rows = result.rows()
     stream.write(b"[")
     count = 0
-    for row in result.rows():
+    for row in rows:
         stream.write(b",\n " if count else b"\n ")
         stream.write(row_of(row))
         count += 1
@@ -222,9 +235,10 @@ def _markdown(result: QueryResult, stream: BinaryIO) -> int:
     def line(values: Iterable[str]) -> bytes:
         return ("| " + " | ".join(values) + " |\n").encode()
 
+    rows = result.rows()
     stream.write(line(_markdown_cell(column.name) for column in result.columns))
     stream.write(line("---:" if column.type in NUMERIC_TYPES else "---" for column in result.columns))
-    return _each(result.rows(), lambda row: stream.write(line(_markdown_cell(text(value) or "") for value in row)))
+    return _each(rows, lambda row: stream.write(line(_markdown_cell(text(value) or "") for value in row)))
 
 
 def _markdown_cell(value: str) -> str:
@@ -239,15 +253,96 @@ def _parquet(result: QueryResult, stream: BinaryIO) -> int:
     types = [_arrow_type(column.type, pa) for column in result.columns]
     schema = pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
     count = 0
-    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for rows in _batches(result.rows(), _BATCH):
-            arrays = [
-                pa.array([text(v) for v in values] if pa.types.is_string(kind) else values, type=kind)
-                for values, kind in zip(zip(*rows, strict=True), types, strict=True)
-            ]
-            writer.write_batch(pa.record_batch(arrays, schema=schema))
-            count += len(rows)
+    copy = result.csv_copier(header=False) if all(column.type in _PARSED for column in result.columns) else None
+    batches = _converted(result, schema) if copy is None else _copied(copy, schema)
+    with contextlib.closing(batches), pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for table in _grouped(batches, schema):
+            writer.write_table(table)
+            count += table.num_rows
     return count
+
+
+def _grouped(batches: Iterator[Any], schema: Any) -> Iterator[Any]:
+    """Tables of the size of a row group, or what is left."""
+    import pyarrow as pa
+
+    held: list[Any] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= _GROUP or sum(one.nbytes for one in held) >= _GROUP_BYTES:
+            yield pa.Table.from_batches(held, schema)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held, schema)
+
+
+def _converted(result: QueryResult, schema: Any) -> Generator[Any]:
+    """Any result's rows, converted value by value."""
+    import pyarrow as pa
+
+    for rows in _batches(result.rows(), _BATCH):
+        arrays = [
+            pa.array([text(v) for v in values] if pa.types.is_string(field.type) else values, type=field.type)
+            for values, field in zip(zip(*rows, strict=True), schema, strict=True)
+        ]
+        yield pa.record_batch(arrays, schema=schema)
+
+
+_PARSED = frozenset(
+    {"smallint", "integer", "bigint", "real", "double precision", "numeric", "boolean", "date", "uuid"}
+    | {"text", "character varying", "character", "timestamp without time zone", "timestamp with time zone"}
+)
+"""Types whose text in CSV Arrow's parser reads as it was meant."""
+
+
+def _copied(copy: Callable[[Writable], int], schema: Any) -> Generator[Any]:
+    """The rows as Arrow reads the server's CSV, while the server writes it."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    names = [str(number) for number in range(len(schema))]
+    receiving, sending = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # beyond what the system allows
+            fcntl.fcntl(sending, fcntl.F_SETPIPE_SZ, _BLOCK)
+
+    def send() -> None:
+        with os.fdopen(sending, "wb", buffering=_BLOCK) as pipe:
+            copy(pipe)
+
+    with os.fdopen(receiving, "rb", buffering=_BLOCK) as pipe, ThreadPoolExecutor(1, "copy") as pool:
+        sent = pool.submit(send)
+        try:
+            reader = pa_csv.open_csv(
+                pipe,
+                read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=_BLOCK),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={name: field.type for name, field in zip(names, schema, strict=True)},
+                    null_values=[""],
+                    true_values=["true"],
+                    false_values=["false"],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                yield batch.rename_columns(schema.names)
+        except pa.ArrowInvalid as error:
+            pipe.close()
+            if not sent.done() or sent.exception() is None:
+                with contextlib.suppress(OSError):
+                    sent.result()
+                if "Empty CSV" in str(error):
+                    return
+                raise UsageError(
+                    f"a value does not fit the column's type in Parquet: {error}",
+                    hint="cast that column to text, or export CSV",
+                ) from error
+        except BaseException:
+            pipe.close()  # or the sender waits for a reader
+            raise
+        sent.result()
 
 
 def _arrow_type(name: str, pa: Any) -> Any:
@@ -327,6 +422,9 @@ class Limited:
 
     def rows(self) -> Iterator[Sequence[Any]]:
         return islice(self._result.rows(), self._limit)
+
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> Callable[[Writable], int] | None:
+        return self._result.csv_copier(header=header, limit=min(self._limit, limit or self._limit))
 
     def __enter__(self) -> Limited:
         return self

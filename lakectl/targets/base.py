@@ -6,7 +6,7 @@ The commands talk to this protocol alone and never ask which stage they are on. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -170,6 +170,12 @@ class QueryColumn:
     type: str
 
 
+class Writable(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
 class QueryResult(Protocol):
     """A streamed result: columns at once, rows as they come. Close it (a context manager)."""
 
@@ -181,6 +187,12 @@ class QueryResult(Protocol):
         """PostgreSQL's command tag, for statements without rows (``UPDATE 3``)."""
 
     def rows(self) -> Rows: ...
+
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> Callable[[Writable], int] | None:
+        """What writes all rows as CSV the way the server does, and tells their number; None where it cannot.
+
+        A null is nothing, an empty text ``""``.
+        """
 
     def __enter__(self) -> QueryResult: ...
 

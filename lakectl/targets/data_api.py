@@ -58,6 +58,9 @@ class DataResult:
         self.status = status
         self._rows = rows
 
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> None:
+        """There is no server here that writes CSV."""
+
     def rows(self) -> Rows:
         yield from self._rows
 

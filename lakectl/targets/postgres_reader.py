@@ -9,17 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg2
+from psycopg2 import sql
 
 from etl_container.errors import LakectlError, UsageError
 from etl_container.warehouse import connect, translate
 from lakectl import sqltext
-from lakectl.targets.base import QueryColumn, Rows
+from lakectl.targets.base import QueryColumn, Rows, Writable
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812
     from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 T = TypeVar("T")
+
 
 PAGE = 5000
 """Rows fetched from the server at a time."""
@@ -31,26 +33,66 @@ _STREAMS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|values|table
 class PostgresResult:
     """The result of one statement; see :class:`lakectl.targets.base.QueryResult`."""
 
-    def __init__(self, connection: Connection, cursor: Cursor, first: Sequence[Sequence[Any]], sql: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        cursor: Cursor,
+        answer: Sequence[Sequence[Any]],
+        sql: str,
+        bound: bytes | None,
+        page: int,
+    ) -> None:
         self._connection = connection
         self._cursor = cursor
-        self._first = first
+        self._answer = answer
         self._sql = sql
+        self._bound = bound
+        self._rows = page
         self.columns = tuple(
             QueryColumn(column.name, _TYPES.get(column.type_code, "text")) for column in cursor.description or ()
         )
         self.status = cursor.statusmessage or ""
 
     def rows(self) -> Rows:
-        yield from self._first
-        if self._cursor.name is None:
-            return
-        while True:
-            with told(self._sql):
-                page = _interruptibly(self._connection, lambda: self._cursor.fetchmany(PAGE))
-            if not page:
-                return
+        """All rows; the first page is here when this returns, so that most errors come before any output."""
+        return iter(self._answer) if self._cursor.name is None else self._pages(self._page())
+
+    def _pages(self, page: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        while page:
             yield from page
+            page = self._page()
+
+    def _page(self) -> Sequence[Sequence[Any]]:
+        with told(self._sql):
+            return _interruptibly(self._connection, lambda: self._cursor.fetchmany(self._rows))
+
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> Callable[[Writable], int] | None:
+        """COPY, unless a type's text there is not what a writer of rows makes of it, such as an interval or JSON."""
+        if self._bound is None or any(column.type not in _COPIED for column in self.columns):
+            return None
+        names = [sql.Identifier(f"c{number}") for number in range(len(self.columns))]
+        values = [
+            sql.SQL(f"{_COPIED[column.type]} as {{1}}").format(name, sql.Identifier(column.name))
+            for name, column in zip(names, self.columns, strict=True)
+        ]
+        statement = sql.SQL(
+            "copy (select {} from (\n{}\n) as q ({}) limit {}) to stdout (format csv, header {})"
+        ).format(
+            sql.SQL(", ").join(values),
+            sql.SQL(self._bound.decode()),
+            sql.SQL(", ").join(names),
+            sql.Literal(limit),
+            sql.Literal(header),
+        )
+
+        def copy(stream: Writable) -> int:
+            with self._connection.cursor() as cursor:
+                with told(self._sql):
+                    text = statement.as_string(cursor)
+                    _interruptibly(self._connection, lambda: cursor.copy_expert(text, stream))
+                return cursor.rowcount
+
+        return copy
 
     def __enter__(self) -> PostgresResult:
         return self
@@ -80,13 +122,15 @@ def run(dsn: str, sql: str, parameters: Mapping[str, str], *, write: bool, limit
             streamed = _STREAMS.match(sql) is not None and not write
             cursor = connection.cursor(name="query") if streamed else connection.cursor()
             _interruptibly(connection, lambda: cursor.execute(bound, dict(parameters) or None))
-            first: list[tuple[Any, ...]] = []
+            answer: list[tuple[Any, ...]] = []
+            statement = None
             if streamed:
-                cursor.itersize = PAGE
-                first = _interruptibly(connection, lambda: cursor.fetchmany(min(PAGE, limit or PAGE)))
+                cursor.fetchmany(0)  # what the columns are; no row is made yet
+                with connection.cursor() as other:
+                    statement = other.mogrify(bound, dict(parameters) or None)
             elif cursor.description is not None:
-                first = cursor.fetchall()
-        return PostgresResult(connection, cursor, first, bound)
+                answer = cursor.fetchall()
+        return PostgresResult(connection, cursor, answer, bound, statement, min(PAGE, limit or PAGE))
     except BaseException:
         connection.close()
         raise
@@ -143,6 +187,15 @@ def _declared(error: psycopg2.Error) -> int:
     name = getattr(error.cursor, "name", None)
     return 0 if name is None else len(f'DECLARE "{name}" CURSOR WITHOUT HOLD FOR ')
 
+
+_COPIED: Mapping[str, str] = {
+    **dict.fromkeys(("smallint", "integer", "bigint", "oid", "numeric", "real", "double precision"), "{0}"),
+    **dict.fromkeys(("text", "character varying", "character", "uuid", "bytea", "date"), "{0}"),
+    **dict.fromkeys(("timestamp without time zone", "time without time zone"), "{0}"),
+    "boolean": "{0}::text",
+    "timestamp with time zone": "replace({0}::text, '+00', '+00:00')",
+}
+"""What the server writes of a column's values, by type; the connection's clock is in UTC."""
 
 _TYPES: Mapping[int, str] = {
     16: "boolean",

@@ -38,6 +38,9 @@ class RawResult:
         self._relation = relation
         self.columns = tuple(QueryColumn(str(column[0]), str(column[1]).lower()) for column in relation.description)
 
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> None:
+        """There is no server here that writes CSV."""
+
     def rows(self) -> Rows:
         while page := self._relation.fetchmany(PAGE):
             yield from page

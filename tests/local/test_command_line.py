@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -9,8 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg2
+import pyarrow.parquet as pq
 import pytest
 
 from lakectl.targets import postgres_reader
@@ -109,8 +112,11 @@ def test_ctrl_c_reaches_a_waiting_query(warehouse_dsn: str) -> None:
     started = time.monotonic()
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
-        with pytest.raises(KeyboardInterrupt):
-            postgres_reader.run(warehouse_dsn, "select pg_sleep(50)", {}, write=False)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            postgres_reader.run(warehouse_dsn, "select pg_sleep(50)", {}, write=False) as result,
+        ):
+            result.rows()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -158,3 +164,40 @@ def test_a_name_that_is_not_there_is_marked_and_the_next_step_told(lakectl: Lake
     line = sql.splitlines()[1]
     assert f"{line}\n{' ' * line.index('nothere')}^" in err
     assert "hint: lakectl tables" in err
+
+
+KINDS = """select n::bigint as n, n::smallint as small, n / 3.0::float8 as x, (n / 4)::numeric(8, 3) as exact,
+    case when n % 2 = 0 then '' when n % 3 = 0 then null else E'line\\n"' || n || '", ä' end as words,
+    n % 2 = 0 as flag, date '2024-02-28' + n as day, timestamp '2024-01-01 10:00:00.5' + n * interval '1 day' as at,
+    timestamptz '2024-01-01 10:00:00+02' as zoned, '6f1c9e0e-5f0b-4d43-9d6a-000000000001'::uuid as id
+    from generate_series(1, 7) n order by n desc"""
+
+
+def test_what_the_server_exports_is_what_the_rows_are(lakectl: Lakectl, tmp_path: Path) -> None:
+    def export(form: str, sql: str, *more: str) -> Any:
+        lakectl("query", sql, "--output", f"out.{form}", *more)
+        if form == "csv":
+            with (tmp_path / "out.csv").open(newline="") as file:
+                return list(csv.reader(file))
+        return pq.read_table(tmp_path / f"out.{form}")
+
+    by_rows = f"select *, interval '1 day' as long from ({KINDS}) q"  # an interval goes value by value
+    for more in ((), ("--limit", "3")):
+        copied, written = export("csv", KINDS, *more), export("csv", by_rows, *more)
+        at = copied[0].index("at")
+        for line in written[1:]:
+            line[at] = line[at].rstrip("0")  # 10:00:00.500000
+        assert copied == [line[:-1] for line in written]
+        assert len(copied) == (4 if more else 8)
+        assert export("parquet", KINDS, *more).equals(export("parquet", by_rows, *more).drop_columns(["long"]))
+    assert export("parquet", KINDS)["words"].to_pylist()[:3] == ['line\n"7", ä', "", 'line\n"5", ä']
+    assert export("parquet", "select null::text as a union all select ''")["a"].to_pylist() == [None, ""]
+    assert export("parquet", "select 1 as a where false").num_rows == 0
+
+
+def test_an_error_in_the_middle_of_an_export_leaves_no_file(lakectl: Lakectl, tmp_path: Path) -> None:
+    for name in ("out.csv", "out.parquet"):
+        lakectl("query", "select 1 / (n - 300000) as x from generate_series(1, 400000) n", "--output", name, code=2)
+        assert list(tmp_path.glob("*out*")) == []
+    lakectl("query", "select date 'infinity' as day", "--output", "out.parquet", code=2)
+    assert list(tmp_path.glob("*out*")) == []

@@ -15,6 +15,9 @@ class Result:
     columns = (QueryColumn("n", "bigint"), QueryColumn("name", "text"))
     status = "SELECT 1"
 
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> None:
+        return None
+
     def rows(self) -> Iterator[Sequence[Any]]:
         yield (1, None)
 

@@ -46,6 +46,9 @@ class FakeResult:
         self.status = status
         self.closed = False
 
+    def csv_copier(self, *, header: bool, limit: int | None = None) -> None:
+        return None
+
     def rows(self) -> Iterator[Sequence[Any]]:
         return iter(self._rows)
 
