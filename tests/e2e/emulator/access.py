@@ -1,8 +1,8 @@
 """What the policy evaluator is asked about, where ministack asks too little.
 
-RunTask is checked on the task definition, and ``iam:PassRole`` on its roles; what happens in a cluster knows
-``ecs:cluster``; batches of queue messages need what single messages need; whoever uses the Data API must be allowed to
-read the secret; log calls are about ``LOG-GROUP-ARN:*``.
+RunTask is checked on the task definition, ``iam:PassRole`` on its roles, ``ecs:TagResource`` on the task; what happens
+in a cluster knows ``ecs:cluster``; batches of messages need what single messages need; whoever uses the Data API must
+be allowed to read the secret; log calls are about ``LOG-GROUP-ARN:*``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emulator.tasks import replace_run_task
 _plain_resource = iam_actions.extract_resource_arn
 _plain_action = iam_actions.extract_iam_action
 _plain_context = iam_actions.request_tag_context
-_denied: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("denied", default=None)
+_denied: contextvars.ContextVar[tuple[str, str, str] | None] = contextvars.ContextVar("denied", default=None)
 
 
 def mend() -> None:
@@ -74,7 +74,15 @@ def _task_definition(headers: dict[str, str], data: dict[str, Any], region: str,
                 _access_key(headers), "iam:PassRole", "iam", region, resource_arn=role, service_context=passed
             )
             if denied is not None:
-                _denied.set((getattr(denied, "principal_arn", "?"), role))
+                _denied.set((getattr(denied, "principal_arn", "?"), "iam:PassRole", role))
+    if data.get("propagateTags") or data.get("tags") or data.get("enableECSManagedTags"):
+        task = f"arn:aws:ecs:{region}:{account}:task/{data.get('cluster', 'default').rsplit('/', 1)[-1]}/new"
+        created = {"ecs:CreateAction": "RunTask"}
+        denied = iam_evaluator.enforce(
+            _access_key(headers), "ecs:TagResource", "ecs", region, resource_arn=task, service_context=created
+        )
+        if denied is not None:
+            _denied.set((getattr(denied, "principal_arn", "?"), "ecs:TagResource", task))
     return f"arn:aws:ecs:{region}:{account}:task-definition/{name}"
 
 
@@ -91,7 +99,7 @@ def _checked_run_task(data: dict[str, Any]) -> Any:
     denied = _denied.get()
     if denied:
         _denied.set(None)
-        text = f"User: {denied[0]} is not authorized to perform: iam:PassRole on resource: {denied[1]} because no "
+        text = f"User: {denied[0]} is not authorized to perform: {denied[1]} on resource: {denied[2]} because no "
         return error_response_json("AccessDeniedException", f"{text}identity-based policy allows it", 400)
     return _run_task(data)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from ministack.services import lambda_svc, sqs
 
+from emulator.roles import may_read
+
 _AT_ONCE = 10
 """Messages that the plain function takes at most."""
 
@@ -21,12 +23,13 @@ def mend() -> None:
 
 def _receive(address: str, size: int) -> list[Any]:
     """Nothing, until a message has waited for the window or there are as many as asked for."""
+    mapping = _mapping(address)
     waiting = _visible(address)
-    if not waiting:
+    if not waiting or not may_read(mapping, mapping["EventSourceArn"]):
         _opened.pop(address, None)
         return []
     opened = _opened.setdefault(address, time.monotonic())
-    if waiting < size and time.monotonic() - opened < _window(address):
+    if waiting < size and time.monotonic() - opened < float(mapping.get("MaximumBatchingWindowInSeconds") or 0):
         return []
     _opened.pop(address, None)
     gathered: list[Any] = []
@@ -40,7 +43,7 @@ def _visible(address: str) -> int:
     return sum(message["visible_at"] <= now for message in list(sqs._get_q(address)["messages"]))
 
 
-def _window(address: str) -> float:
+def _mapping(address: str) -> dict[str, Any]:
+    """The mapping that reads a queue: one reads each of ours."""
     arn = sqs._get_q(address)["attributes"]["QueueArn"]
-    found = [mapping for *_, mapping in lambda_svc._iter_all_esms() if mapping.get("EventSourceArn") == arn]
-    return float(found[0].get("MaximumBatchingWindowInSeconds") or 0) if found else 0.0
+    return next(it for *_, it in lambda_svc._iter_all_esms() if it.get("EventSourceArn") == arn)

@@ -21,6 +21,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import ecs, eventbridge, sts
 
 from emulator.databases import AUTHORITY
+from emulator.roles import may_start
 
 FAULT = Path(os.environ["E2E_STATE"]) / "no-image"
 """While this file is there no image can be pulled, for the reason that it holds."""
@@ -102,12 +103,14 @@ def _confined(container: dict[str, Any], definition: dict[str, Any], environment
     if bundle := environment.get("LAKE_DB_CA"):
         binds.append(f"{AUTHORITY}:{bundle}:ro")
     options["volumes"] = binds
+    options["_role"] = definition.get("executionRoleArn", "")
     options["_scratch"] = [mount["containerPath"] for mount in container.get("mountPoints", [])]
     return options
 
 
 def _start(docker: Any, container: dict[str, Any], options: dict[str, Any], **named: Any) -> Any:
     """Pull from the account's registry, mount scratch volumes, run."""
+    may_start(options.pop("_role"), container["image"], (container.get("logConfiguration") or {}).get("options") or {})
     image = _pulled(docker, container["image"])
     container = dict(container, image=image.id)
     declared = (image.attrs.get("Config") or {}).get("Volumes") or {}
