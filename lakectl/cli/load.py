@@ -22,7 +22,9 @@ def upload(
     name: Annotated[
         str | None, typer.Option("--name", metavar="FILE", help="What to call standard input: trips.csv")
     ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Land the files and return; load them later.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until each file is loaded, or only land them.")
+    ] = True,
     watch: Annotated[
         str | None,
         typer.Option("--watch", metavar="DIR", help="Load what is in DIR and what appears there, until Ctrl-C."),
@@ -70,7 +72,7 @@ def upload(
             raise typer.Exit(loading.watch(session.screen, target, lake, watch, dataset, unpack))
     uploads = landing.plan(paths or [], dataset=dataset, name=name)
     with session.target(lake) as target, loading.with_contents(lake, uploads, unpack) as (found, refused):
-        show = loading.land_only if no_wait else loading.land_and_load
+        show = loading.land_and_load if wait else loading.land_only
         raise typer.Exit(show(session.screen, target, lake, found, refused))
 
 

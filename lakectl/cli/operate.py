@@ -70,7 +70,8 @@ def cost(ctx: typer.Context) -> None:
         lakectl cost --stage prod --json
 
     JSON:
-        {"stage", "region", "as_of", "monthly_idle_usd", "items": [{"what", "monthly_usd", "why"}]}
+        {"stage", "region", "as_of", "monthly_idle_usd", "items": [{"what", "monthly_usd", "why"}],
+         "work": [{"what", "usd", "why"}]}
     """
     from lakectl.cli import deploying, operating
 

@@ -175,10 +175,11 @@ def _parked(message: Message) -> dict[str, Any]:
 
 
 def cost(screen: Screen, lake: Lake) -> None:
-    """The idle cost, item by item."""
+    """The idle cost, item by item, and that of a piece of work."""
     from lakectl.deploy import costs
 
-    idle = costs.idle(facts.settings_of(lake))
+    settings = facts.settings_of(lake)
+    idle, work = costs.idle(settings), costs.work(settings)
     if screen.json:
         screen.document(
             {
@@ -187,12 +188,17 @@ def cost(screen: Screen, lake: Lake) -> None:
                 "as_of": str(idle.as_of),
                 "monthly_idle_usd": round(idle.total, 2),
                 "items": [dataclasses.asdict(item) for item in idle.items],
+                "work": [dataclasses.asdict(item) for item in work],
             }
         )
         return
     rows = [(item.what, f"{item.monthly_usd:,.2f}", item.why) for item in idle.items]
     screen.table(("what", "$ a month", "why"), [*rows, ("total, idle", f"{idle.total:,.2f}", "")], right=(False, True))
-    screen.remark(f"list prices of {idle.region}, {idle.as_of}")
+    screen.line()
+    screen.table(
+        ("work", "$", "why"), [(item.what, f"{item.usd:,.4f}", item.why) for item in work], right=(False, True)
+    )
+    screen.remark(f"list prices of {idle.region}, {idle.as_of}; nothing is asked of the account")
 
 
 def policy(lake: Lake, *, operator: bool) -> None:

@@ -17,7 +17,7 @@ from etl_container.report import LoadReport, Notice, OnEvent, silent
 from lakectl.aws.ecs import Tasks, why_stopped
 from lakectl.aws.sqs import Queue
 from lakectl.config import Lake
-from lakectl.errors import DeadlineError
+from lakectl.errors import BusyError, DeadlineError, InfrastructureError
 from lakectl.targets.data_api import DataSession
 from lakectl.targets.dispatch_log import DispatchLog, Fact, cause_of, reason_of
 
@@ -92,6 +92,7 @@ class Follower:
         self._started = 0.0
         self._began = 0
         self._statuses: dict[str, str] = {}
+        self._said: set[str] = set()
 
     def follow(
         self,
@@ -134,7 +135,7 @@ class Follower:
                 )
             if self._clock() - looked > _LOOK:
                 looked = self._clock()
-                yield from self._look(waiting)
+                yield from self._looked(waiting)
             if waited > patience:
                 patience = 2 * patience
                 self._ask_after(waiting)
@@ -158,7 +159,7 @@ class Follower:
             if state != "failed":
                 item.hops["rows"] = round(seconds, 1)
             if self._one_by_one:
-                yield from self._look(waiting)  # the hops that it took between two looks
+                yield from self._looked(waiting)  # the hops that it took between two looks
             del waiting[version]
             hops = {hop: item.hops[hop] for hop in HOPS if hop in item.hops}
             yield report_of(ledger.get_run(self._session, number), hops, seconds)  # type: ignore[arg-type]
@@ -180,6 +181,15 @@ class Follower:
 
     def _tell(self, sentence: str) -> None:
         self._on_event(Notice(f"  +{self._waited():5.1f} s  {sentence}"))
+
+    def _looked(self, waiting: dict[str, _Object]) -> Iterator[LoadReport]:
+        """The same where it can be seen: the ledger alone decides, so a look that fails is told, and is no end."""
+        try:
+            yield from self._look(waiting)
+        except (BusyError, InfrastructureError) as error:
+            if error.message not in self._said:
+                self._said.add(error.message)
+                self._tell(f"the way cannot be seen now: {error.message}")
 
     def _look(self, waiting: dict[str, _Object]) -> Iterator[LoadReport]:
         """Where the objects are; a report for one that is parked."""

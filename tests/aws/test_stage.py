@@ -518,3 +518,43 @@ def test_policies_are_written_in_parts_that_iam_takes(stage: Stage) -> None:
     assert all(len(json.dumps(document, separators=(",", ":"))) <= 6144 for document in documents)
     whole = stage("iam", "policy").document["Statement"]
     assert [statement for document in documents[:2] for statement in document["Statement"]] == whole
+
+
+def test_a_throttled_look_at_the_way_does_not_end_the_waiting(stage: Stage) -> None:
+    stage.account.trouble["logs.filter_log_events"] = refusal("ThrottlingException", "Rate exceeded")
+    done = stage("upload", stage.file("trips.csv", TRIPS), "--wait")
+    assert "the way cannot be seen now: AWS asks for a slower pace" in done.err
+    assert stage.count("trips") == 1000
+
+
+def test_a_session_that_expires_while_upload_waits_is_told_and_the_same_command_goes_on(stage: Stage) -> None:
+    path = stage.file("trips.csv", TRIPS)
+    stage.account.trouble["ecs.describe_tasks"] = refusal("ExpiredTokenException")
+    assert "the AWS session has expired" in stage("upload", path, code=4).err
+    stage.account.pass_time(60)
+    (report,) = stage("upload", path, "--json").document["objects"]
+    assert (report["state"], report["rows"]) == ("already_loaded", 1000)
+
+
+def test_logs_are_followed_until_ctrl_c_each_line_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS), "--no-wait")
+    naps = iter(range(20))
+
+    def sleep(seconds: float) -> None:
+        if next(naps, None) is None:
+            raise KeyboardInterrupt
+        stage.account.sleep(seconds)
+
+    clocks = {"sleep": sleep, "clock": stage.account.clock}
+    monkeypatch.setattr(AwsTarget.__init__, "__kwdefaults__", clocks)
+    done = stage("logs", "-f", "--json", code=130)
+    lines = [json.loads(line)["text"] for line in done.out.splitlines() if line.startswith("{") and '"group"' in line]
+    assert [json.loads(line)["event"] for line in lines if "done" in line] == ["done"]
+    assert len(lines) == len(set(lines)) == len(stage.account.lines)
+
+
+def test_cost_tells_of_idling_and_of_work(stage: Stage) -> None:
+    told = stage("cost", "--json").document
+    assert told["monthly_idle_usd"] == pytest.approx(sum(item["monthly_usd"] for item in told["items"]), abs=0.01)
+    assert {"one minute of a task", "waking the database once"} <= {item["what"] for item in told["work"]}
+    assert "one minute of a task" in stage("cost").out
