@@ -86,7 +86,7 @@ def _parts(path: str) -> Iterator[tuple[str, IO[bytes]]]:
     from etl_container.formats.base import ReadOptions, Source
     from etl_container.formats.compression import read_head, unwrap
     from etl_container.formats.detect import detect
-    from etl_container.formats.kinds import archive, mail
+    from etl_container.formats.kinds import KIND_OF, archive, mail
 
     source = Source(PurePosixPath(path).name, None, lambda: io.FileIO(path), path)
     if zipfile.is_zipfile(path):
@@ -103,8 +103,8 @@ def _parts(path: str) -> Iterator[tuple[str, IO[bytes]]]:
         return
     if found == "archive":
         yield from ((name, stream) for name, _facts, stream in archive.members(path))
-    elif found == "eml":
-        yield from ((name, io.BytesIO(data)) for name, data in mail.attachments(path))
+    elif KIND_OF.get(found) == "mail":
+        yield from ((name, io.BytesIO(data)) for name, data in mail.attachments(path, found))
 
 
 def _safe(name: str) -> str:

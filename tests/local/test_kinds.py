@@ -227,6 +227,22 @@ def test_unpacking_lands_members_and_attachments_beside_what_holds_them(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all.zip", "out"]
 
 
+def test_attachments_of_every_message_of_a_mailbox_are_landed(tmp_path: Path) -> None:
+    part = "Content-Type: text/csv\nContent-Disposition: attachment; filename=t.csv\n\na\n{n}\n"
+    box = "".join(
+        f"From z@example.org Tue Nov 24 10:00:00 2026\nFrom: a@example.org\nSubject: x\nMIME-Version: 1.0\n"
+        f"Content-Type: multipart/mixed; boundary=b\n\n--b\n{part.format(n=n)}--b--\n\n"
+        for n in (1, 2)
+    )
+    path = tmp_path / "in.mbox"
+    path.write_text(box)
+    (tmp_path / "out").mkdir()
+    plan = landing.plan([str(path)], dataset="d")
+    got = list(unpacking.unpacked(plan, tmp_path / "out", lambda _upload: True, []))
+    assert [upload.key for upload in got[1:]] == ["raw/d/in.mbox/1/t.csv", "raw/d/in.mbox/2/t.csv"]
+    assert Path(str(got[2].path)).read_text().split() == ["a", "2"]
+
+
 def test_an_office_document_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "a.docx"
     path.write_bytes(archive({"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<x/>"}))

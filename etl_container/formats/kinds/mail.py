@@ -6,6 +6,7 @@ else as it can be read. Attachments are listed with size and SHA-256; ``upload -
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ MAX_TEXT: Final = 16 << 20
 """Characters of a body that are kept."""
 
 
+# Outlook's names of code pages, of which Python knows but a few.
+codecs.register(lambda name: codecs.lookup(f"cp{name[8:]}") if re.fullmatch(r"windows_\d+", name) else None)
+
+
 def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
     """A row per message."""
     if found == "msg":
@@ -39,13 +44,37 @@ def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
         yield _row(message_from_bytes(stream.read(MAX_MESSAGE), policy=policy.compat32))
 
 
-def attachments(path: str) -> Iterator[tuple[str, bytes]]:
-    """The name and bytes of every attachment of a message."""
+def attachments(path: str, found: str) -> Iterator[tuple[str, bytes]]:
+    """The name and bytes of every attachment; of a mailbox, below the number of its message.
+
+    Raises:
+        ValueError: a message of Outlook's that is damaged.
+    """
+    if found == "msg":
+        yield from _outlook_attachments(path)
+        return
     with Path(path).open("rb") as stream:
-        message = message_from_bytes(stream.read(MAX_MESSAGE), policy=policy.compat32)
-    for part in message.walk():
+        if found == "mbox":
+            for number, raw in enumerate(_messages(stream), start=1):
+                yield from ((f"{number}/{name}", data) for name, data in _attached(raw))
+            return
+        yield from _attached(stream.read(MAX_MESSAGE))
+
+
+def _attached(raw: bytes) -> Iterator[tuple[str, bytes]]:
+    for part in message_from_bytes(raw, policy=policy.compat32).walk():
         if _is_attachment(part):
             yield _filename(part), _payload(part)
+
+
+def _outlook_attachments(path: str) -> Iterator[tuple[str, bytes]]:
+    from oxmsg import Message as OutlookMessage
+
+    try:
+        found = [(one.file_name or "unnamed", one.file_bytes or b"") for one in OutlookMessage.load(path).attachments]
+    except Exception as error:  # whatever the library raises on bad bytes is the file's fault
+        raise ValueError(str(error) or type(error).__name__) from error
+    yield from found
 
 
 def _messages(stream: BinaryIO) -> Iterator[bytes]:
