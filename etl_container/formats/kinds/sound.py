@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
-from array import array
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 MAX_SAMPLED: Final = 512 << 20
 """Bytes of samples that are looked at for peak and loudness."""
@@ -19,9 +17,9 @@ def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
 
     del found
     tag = TinyTag.get(path, tags=True, duration=True)
-    if tag.duration is None and tag.samplerate is None:
-        raise ValueError("no sound is found in it")
     known = {name: value for name, value in tag.as_dict().items() if name not in {"filename", "filesize"}}
+    if tag.duration is None and tag.samplerate is None and not any(known.values()):
+        raise ValueError("neither sound nor tags are found in it")
     peak, loudness = _levels(path)
     yield {
         "codec": _codec(path),
@@ -66,16 +64,16 @@ def _format(head: bytes) -> int:
 def _levels(path: str) -> tuple[float | None, float | None]:
     """Peak and RMS of PCM samples, in dB of full scale (0 is the loudest that fits); None for other codings."""
     with open(path, "rb") as stream:  # noqa: PTH123
-        layout = _wav(stream)
+        layout = _wav(stream) or _aiff(stream)
         if layout is None:
             return None, None
-        width, floating, size = layout
+        width, floating, size, order = layout
         most, squares, count = 0.0, 0.0, 0
         size = min(size, MAX_SAMPLED)
         step = _BLOCK - _BLOCK % (width * 8)
         while size > 0 and (block := stream.read(min(step, size))):
             size -= len(block)
-            samples = _samples(block, width, floating)
+            samples = _samples(block, width, floating, order)
             if samples is None:
                 return None, None
             if len(samples):
@@ -92,41 +90,83 @@ def _levels(path: str) -> tuple[float | None, float | None]:
     return tuple(round(20 * math.log10(level / full), 2) if level else None for level in (most, rms))  # type: ignore[return-value]
 
 
-def _wav(stream: BinaryIO) -> tuple[int, bool, int] | None:
-    """Bytes per sample, whether they are floats, and the bytes of all samples; the stream stands before them then."""
+_Layout = tuple[int, bool, int, Literal["little", "big"]]
+"""Bytes per sample, whether they are floats, the bytes of all samples, and the order of a sample's bytes."""
+
+
+def _wav(stream: BinaryIO) -> _Layout | None:
+    """How PCM samples lie in a RIFF file; the stream stands before them then."""
     head = stream.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return None
     width, coding = 0, 0
-    while len(chunk := stream.read(8)) == 8:
-        size = int.from_bytes(chunk[4:], "little")
-        if chunk[:4] == b"fmt ":
-            body = stream.read(size + size % 2)
+    for name, size in _chunks(stream, "little"):
+        if name == b"fmt ":
+            body = stream.read(size)
             coding = int.from_bytes(body[:2], "little")
             if coding == 0xFFFE:
                 coding = int.from_bytes(body[24:26], "little")
             width = int.from_bytes(body[14:16], "little") // 8
-        elif chunk[:4] == b"data":
-            return (width, coding == 3, size) if coding in {1, 3} and width in {1, 2, 3, 4, 8} else None
-        else:
-            stream.seek(size + size % 2, 1)
+        elif name == b"data":
+            known = coding in {1, 3} and width in {1, 2, 3, 4, 8}
+            return (width, coding == 3, size, "little") if known else None
     return None
 
 
-def _samples(block: bytes, width: int, floating: bool) -> Any:
-    block = block[: len(block) - len(block) % width]
-    code = ({4: "f", 8: "d"} if floating else {2: "h", 4: "i"}).get(width)
-    if code is not None:
-        samples = array(code, block)
-        if sys.byteorder == "big":
-            samples.byteswap()
-        return samples
+def _aiff(stream: BinaryIO) -> _Layout | None:
+    """The same of an AIFF or AIFF-C file ("Audio Interchange File Format", Apple, 1989 and 1991)."""
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"FORM" or head[8:12] not in (b"AIFF", b"AIFC"):
+        return None
+    width, coding = 0, b""
+    for name, size in _chunks(stream, "big"):
+        if name == b"COMM":
+            body = stream.read(size)
+            width = -(-int.from_bytes(body[6:8], "big") // 8)
+            coding = body[18:22] if head[8:12] == b"AIFC" else b"NONE"
+        elif name == b"SSND":
+            offset = int.from_bytes(stream.read(8)[:4], "big")
+            stream.seek(offset, 1)
+            known = coding in _AIFF_CODINGS and width in {2, 3, 4, 8}
+            floating, order = _AIFF_CODINGS.get(coding, (False, "big"))
+            return (width, floating, size - 8 - offset, order) if known else None
+    return None
+
+
+_AIFF_CODINGS: Final[dict[bytes, tuple[bool, Literal["little", "big"]]]] = {
+    b"NONE": (False, "big"),
+    b"twos": (False, "big"),
+    b"sowt": (False, "little"),
+    b"fl32": (True, "big"),
+    b"fl64": (True, "big"),
+}
+
+
+def _chunks(stream: BinaryIO, order: Literal["little", "big"]) -> Iterator[tuple[bytes, int]]:
+    """Name and size of each chunk, the stream standing at its body."""
+    while len(chunk := stream.read(8)) == 8:
+        size = int.from_bytes(chunk[4:], order)
+        body = stream.tell()
+        yield chunk[:4], size
+        stream.seek(body + size + size % 2)
+
+
+def _samples(block: bytes, width: int, floating: bool, order: Literal["little", "big"]) -> Any:
+    """The samples as signed numbers; None where there are none of such a width."""
     import numpy
 
-    raw = numpy.frombuffer(block, dtype=numpy.uint8)
-    if width == 1 and not floating:
+    block = block[: len(block) - len(block) % width]
+    mark = "<" if order == "little" else ">"
+    if floating:
+        return numpy.frombuffer(block, f"{mark}f{width}") if width in {4, 8} else None
+    if width in {2, 4}:
+        return numpy.frombuffer(block, f"{mark}i{width}")
+    raw = numpy.frombuffer(block, numpy.uint8)
+    if width == 1:
         return raw.astype(numpy.int16) - 128
-    if width == 3 and not floating:
+    if width == 3:
         parts = raw.reshape(-1, 3).astype(numpy.int32)
-        return ((parts[:, 0] << 8 | parts[:, 1] << 16 | parts[:, 2] << 24) >> 8).astype(numpy.int32)
+        low, high = (0, 2) if order == "little" else (2, 0)
+        return ((parts[:, low] << 8 | parts[:, 1] << 16 | parts[:, high] << 24) >> 8).astype(numpy.int32)
     return None
