@@ -54,7 +54,7 @@ class ColumnarReader:
             _check(schema, source.name)
         if not schema.names:
             raise UnreadableObjectError(f"{self._name} has no columns.")
-        self._labels = tuple(schema.names)
+        self._labels = tuple(name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in schema.names)
 
     @property
     def description(self) -> Description:

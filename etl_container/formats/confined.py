@@ -368,8 +368,12 @@ def _why(request: dict[str, Any], error: Exception) -> dict[str, Any]:
         return {"error": error.message, "hint": error.hint}
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return {"errno": error.errno, "error": error.strerror}
-    said = " ".join(str(error).replace(request["path"], "it").split())[:200].rstrip(".") or "its bytes make no sense"
-    return _failed(request, f"{said} ({type(error).__name__})" if type(error) is not ValueError else said)
+    said = " ".join(str(error).replace(request["path"], "it").split())[:200].rstrip(".")
+    if type(error) is ValueError and said:
+        return _failed(request, said)
+    if not said or not isinstance(error, OSError | EOFError | NotImplementedError):
+        said = f"{type(error).__name__}: {said}".rstrip(": ")
+    return _failed(request, f"it is damaged, or of a variety that its library does not know ({said})")
 
 
 def _failed(request: dict[str, Any], why: str) -> dict[str, Any]:

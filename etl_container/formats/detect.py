@@ -90,9 +90,12 @@ _KINDS: Final = (
     (rb"icns....ic|icns....TOC ", "image", "image/icns"),
     (rb"\x01\xda[\x00\x01][\x01\x02]", "image", "image/sgi"),
     (rb"qoif", "image", "image/qoi"),
+    (rb"\x0a[\x00\x02-\x05]\x01[\x01\x02\x04\x08]", "image", "image/x-pcx"),
+    (rb"BLP[12]", "image", "image/x-blp"),
+    (rb".{4}[\x11\x12]\xaf.{6}[\x08\x00]\x00", "image", "video/x-fli"),
     (rb"RIFF....WAVE", "sound", "audio/wav"),
     (rb"FORM....AIF[FC]", "sound", "audio/aiff"),
-    (rb"ID3[\x02-\x04]|\xff[\xf2\xf3\xfa\xfb][\x10-\xef]", "sound", "audio/mpeg"),
+    (rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]", "sound", "audio/mpeg"),
     (rb"fLaC\x00", "sound", "audio/flac"),
     (rb"OggS\x00", "sound", "audio/ogg"),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "sound", "audio/x-ms-wma"),
@@ -108,7 +111,19 @@ _NOT_TABLES: Final = (
     (rb"RIFF....AVI ", "an AVI video"),
     (rb"....ftyp", "a HEIF image"),
     (rb"\x1aE\xdf\xa3", "a Matroska or WebM video"),
-    (rb"%!PS-Adobe", "a PostScript document"),
+    (rb"wvpk", "a WavPack sound"),
+    (rb"MAC ", "a Monkey's Audio sound"),
+    (rb"MPCK|MP\+", "a Musepack sound"),
+    (rb"TTA1", "a True Audio sound"),
+    (rb"DSD |FRM8", "a DSD sound"),
+    (rb"tBaK", "a TAK sound"),
+    (rb"OFR ", "an OptimFROG sound"),
+    (rb"ADIF|\xff[\xf0\xf1\xf8\xf9]", "an AAC sound"),
+    (rb"\x0b\x77", "an AC-3 sound"),
+    (rb"MThd", "a MIDI file"),
+    (rb"SIMPLE  =", "a FITS image"),
+    (rb"\xd7\xcd\xc6\x9a|\x01\x00\x09\x00\x00\x03", "a Windows metafile"),
+    (rb"%!PS-Adobe|\xc5\xd0\xd3\xc6", "a PostScript document"),
     (rb"\x7fELF", "an ELF program"),
     (rb"MZ.{58,300}PE\x00\x00", "a Windows program"),
     (rb"\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe", "a macOS program"),
@@ -190,6 +205,8 @@ def detect(head: bytes, name: str, options: ReadOptions, *, document: str | None
         return _as_told(options.format, head, name, document)
     if found := _table_by_magic(head, name, document) or _kind_by_magic(head):
         return found
+    if _extension(name) == "tga" and _is_binary(head):
+        return "image"  # Targa has no mark of its own
     _refuse_what_is_no_table(head, name)
     return _text_format(head, name)
 

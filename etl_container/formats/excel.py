@@ -144,7 +144,7 @@ class ExcelReader:
         self._used = [index for index, is_used in enumerate(used) if is_used]
         headers = first if is_header else [None] * len(first)
         self._labels = tuple(
-            f"column_{place}" if headers[index] is None else _text(headers[index]).strip() or f"column_{place}"
+            f"column_{place}" if headers[index] is None else _label(headers[index]) or f"column_{place}"
             for place, index in enumerate(self._used, 1)
         )
         if any(number >= self._first_row for number in self._merges):
@@ -184,7 +184,15 @@ def _workbook(source: Source) -> Any:
     copy = LocalCopy(source)
     _refuse_bomb(copy.path, source.name)
     with open(copy.path, "rb") as stream:  # noqa: PTH123
-        return _guarded(source.name, lambda: python_calamine.CalamineWorkbook.from_filelike(stream))
+        try:
+            return _guarded(source.name, lambda: python_calamine.CalamineWorkbook.from_filelike(stream))
+        except UnreadableObjectError as error:
+            if what := _other_document(copy.path) if "Cannot detect file format" in error.message else "":
+                raise UnreadableObjectError(
+                    f"{source.name} looks like {what}, which is nothing that can be read.",
+                    hint="Save it in a newer format (docx, pptx, pdf), and upload that.",
+                ) from error
+            raise
 
 
 def _refuse_bomb(path: str, name: str) -> None:
@@ -217,6 +225,28 @@ def _guarded(name: str, call: Callable[[], Any]) -> Any:
         if type(error).__name__ != "PanicException":
             raise
         raise _damaged(name, error) from error
+
+
+_OTHERS: Final = (
+    ("Workbook", ""),
+    ("WordDocument", "a Word document"),
+    ("PowerPoint Document", "a PowerPoint presentation"),
+    ("EncryptedPackage", "an encrypted Office document"),
+    ("VisioDocument", "a Visio drawing"),
+    ("Quill", "a Publisher document"),
+)
+"""Streams of OLE compound files, whose directory may be anywhere in them."""
+
+
+def _other_document(path: str) -> str:
+    """What an OLE compound file is when it is no workbook."""
+    with open(path, "rb") as stream:  # noqa: PTH123
+        data = stream.read(64 << 20)
+    if not data.startswith(b"\xd0\xcf\x11\xe0"):
+        return ""
+    return next(
+        (what for stream, what in _OTHERS if stream.encode("utf-16-le") in data), "a document of another program"
+    )
 
 
 def _damaged(name: str, error: BaseException) -> UnreadableObjectError:
@@ -295,6 +325,10 @@ def _column(values: Iterable[Any]) -> tuple[Any, Kind]:
         # One column of timestamps, of which calamine gives those at midnight as dates.
         values = [dt.datetime.combine(value, dt.time()) if type(value) is dt.date else value for value in values]
     return pa.array([None if value is None else _text(value) for value in values], pa.string()), kind
+
+
+def _label(value: Any) -> str:
+    return _text(value).replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
 
 
 def _text(value: Any) -> str:

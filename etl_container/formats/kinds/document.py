@@ -6,6 +6,7 @@ paragraphs into pieces of about :data:`PIECE` characters, so that no row grows w
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zipfile
 from collections.abc import Iterator
@@ -120,7 +121,10 @@ def _docx(path: str) -> tuple[list[str], dict[str, Any]]:
     from docx import Document
     from docx.table import Table
 
-    document = Document(path)
+    try:
+        document = Document(path)
+    except (ValueError, KeyError):  # templates and macros, which the library refuses; parts that are missing
+        return _word_xml(path)
     lines: list[str] = []
     for block in document.iter_inner_content():
         if isinstance(block, Table):
@@ -128,6 +132,29 @@ def _docx(path: str) -> tuple[list[str], dict[str, Any]]:
         else:
             lines.append(block.text)
     return _pieces("\n".join(lines)), _core(document.core_properties)
+
+
+def _word_xml(path: str) -> tuple[list[str], dict[str, Any]]:
+    """The paragraphs of the main part alone (ECMA-376, part 1, 17.3)."""
+    word = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+    lines = [
+        "".join("\t" if node.tag == f"{word}tab" else node.text or "" for node in block.iter(f"{word}t", f"{word}tab"))
+        for block in _part(path, "word/document.xml").iter(f"{word}p")
+    ]
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(KeyError):
+        core = _part(path, "docProps/core.xml")
+        names = {"title": "{*}title", "author": "{*}creator"}
+        facts = {name: core.findtext(tag) for name, tag in names.items()}
+    return _pieces("\n".join(lines)), facts
+
+
+def _part(path: str, name: str) -> Any:
+    from lxml import etree
+
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    with zipfile.ZipFile(path) as archive:
+        return etree.fromstring(archive.read(name), parser)
 
 
 def _pptx(path: str) -> tuple[list[str], dict[str, Any]]:
@@ -153,12 +180,9 @@ def _core(properties: Any) -> dict[str, Any]:
 
 
 def _odt(path: str) -> tuple[list[str], dict[str, Any]]:
-    from lxml import etree
-
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    with zipfile.ZipFile(path) as archive:
-        content = etree.fromstring(archive.read("content.xml"), parser)
-        meta = etree.fromstring(archive.read("meta.xml"), parser) if "meta.xml" in archive.namelist() else None
+    content, meta = _part(path, "content.xml"), None
+    with contextlib.suppress(KeyError):
+        meta = _part(path, "meta.xml")
     spaces = {
         "text": "urn:oasis:names:tc:opendocument:xmlns:text:1.0",
         "dc": "http://purl.org/dc/elements/1.1/",

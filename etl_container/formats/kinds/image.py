@@ -23,13 +23,23 @@ _CAPTION_TAGS: Final = (0x010E, 0x9C9B, 0x9C9F, 0x9C9E, 0x9286)
 
 def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
     """One row."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     del found
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    try:
+        yield _facts(path)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {MAX_PIXELS:,} pixels: too large, or a decompression bomb") from error
+
+
+def _facts(path: str) -> dict[str, Any]:
+    from PIL import Image, ImageOps
+
     with Image.open(path) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"it has {image.width} × {image.height} pixels, more than {MAX_PIXELS}")
+            raise Image.DecompressionBombError
+        first = image.tell()  # a layered image begins at 1
         exif = image.getexif()
         facts = {
             "format": image.format,
@@ -42,14 +52,14 @@ def rows(path: str, found: str) -> Iterator[dict[str, Any]]:
         }
         facts["caption"] = facts["caption"] or _written(image)
         image.draft("RGB", (THUMBNAIL * 2, THUMBNAIL * 2))
-        image.seek(0)
+        image.seek(first)
         upright = ImageOps.exif_transpose(image)
         facts["perceptual_hash"] = _hash(upright)
         upright.thumbnail((THUMBNAIL, THUMBNAIL))
         packed = io.BytesIO()
         _flat(upright).save(packed, "JPEG", quality=80)
         facts["thumbnail"] = packed.getvalue()
-    yield facts
+    return facts
 
 
 def _flat(image: Any) -> Any:

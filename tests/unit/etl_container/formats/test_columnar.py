@@ -218,3 +218,7 @@ def test_a_column_that_no_table_can_hold_is_named(column: pa.Array, what: str | 
         return
     with pytest.raises(UnreadableObjectError, match=rf"column 'odd' is or holds .*{what}"):
         opened(data)
+
+
+def test_a_label_that_postgresql_cannot_hold_is_mended() -> None:
+    assert opened(stream_of(pa.table({"a\0b": [1]}))).labels == ("a\ufffdb",)

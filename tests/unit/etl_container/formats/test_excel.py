@@ -282,3 +282,12 @@ def test_a_long_sheet_comes_in_several_batches(monkeypatch: pytest.MonkeyPatch) 
     batches = list(opened_here(sheet_of(["n"], *[[number] for number in range(250)])).batches())
     assert [batch.first_record for batch in batches] == [0, 100, 200]
     assert [row["n"] for batch in batches for row in batch.data.to_pylist()] == [str(n) for n in range(250)]
+
+
+@pytest.mark.parametrize(
+    ("stream", "what"), [("VisioDocument", "a Visio drawing"), ("Other", "a document of another program")]
+)
+def test_a_compound_file_that_is_no_workbook_is_called_what_it_is(stream: str, what: str) -> None:
+    data = base64.b64decode("0M8R4KGxGuE=") + bytes(80_000) + stream.encode("utf-16-le") + bytes(1000)
+    with pytest.raises(UnreadableObjectError, match=what):
+        opened(data, "t.bin")

@@ -280,6 +280,21 @@ def test_rtf_and_opendocument_give_text() -> None:
     assert row(file.getvalue(), "a.odt")["text"] == "Head\nSome words"
 
 
+def test_a_template_of_word_is_read_though_its_library_refuses_it() -> None:
+    from docx import Document
+
+    document = Document()
+    document.core_properties.title, document.core_properties.author = "Form", "Ada"
+    document.add_paragraph("Please fill in the following lines.")
+    file, changed = io.BytesIO(), io.BytesIO()
+    document.save(file)
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"document.main+xml", b"template.main+xml"))
+    got = row(changed.getvalue(), "a.dotx")
+    assert (got["title"], got["author"], got["text"]) == ("Form", "Ada", "Please fill in the following lines.")
+
+
 # Images and sounds
 
 
@@ -352,6 +367,30 @@ def test_a_sound_tells_its_length_and_how_loud_it_is() -> None:
     assert (got["codec"], got["duration"], got["sample_rate"], got["channels"]) == ("pcm", 2.0, 8000, 1)
     assert got["peak"] == pytest.approx(-6.02, abs=0.02)
     assert got["loudness"] == pytest.approx(-9.03, abs=0.03)
+
+
+def aiff(samples: bytes, coding: bytes = b"") -> bytes:
+    """Sixteen bits at 8 kHz (80-bit float 0x400BFA00…), one channel."""
+    rate = bytes.fromhex("400bfa00000000000000")
+    common = struct.pack(">hIh", 1, len(samples) // 2, 16) + rate + (coding + b"\x00\x00" if coding else b"")
+    sound = bytes(8) + samples
+    chunks = b"COMM" + struct.pack(">I", len(common)) + common + b"SSND" + struct.pack(">I", len(sound)) + sound
+    body = (b"AIFC" if coding else b"AIFF") + chunks
+    return b"FORM" + struct.pack(">I", len(body)) + body
+
+
+@pytest.mark.parametrize(("coding", "mark"), [(b"", ">"), (b"sowt", "<")])
+def test_an_aiff_tells_how_loud_it_is_in_either_order_of_bytes(coding: bytes, mark: str) -> None:
+    samples = [round(16384 * math.sin(n / 5)) for n in range(16000)]
+    got = row(aiff(struct.pack(f"{mark}16000h", *samples), coding), "a.aiff")
+    assert (got["codec"], got["duration"], got["sample_rate"], got["channels"]) == ("pcm", 2.0, 8000, 1)
+    assert (got["peak"], got["loudness"]) == (pytest.approx(-6.02, abs=0.02), pytest.approx(-9.03, abs=0.03))
+
+
+def test_tags_without_a_sound_are_a_row() -> None:
+    title = b"TIT2" + struct.pack(">IH", 6, 0) + b"\x03Hello"
+    got = row(b"ID3\x03\x00\x00" + bytes([0, 0, 0, len(title)]) + title, "a.mp3")
+    assert (got["title"], got["duration"]) == ("Hello", None)
 
 
 # Archives
