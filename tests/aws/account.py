@@ -15,18 +15,22 @@ import itertools
 import json
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from etl_container.__main__ import main as run_etl
 from lakectl.deploy.render import StageSettings
-from tests.aws.conftest import ACCOUNT, REGION, PostgresDataApi
 
+if TYPE_CHECKING:
+    from tests.aws.conftest import PostgresDataApi
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
 STARTS_AFTER, RUNS_FOR = 10.0, 6.0
 """Seconds until a task runs, and until what it does is done."""
 
@@ -114,6 +118,7 @@ class Account:
         fates: of the next tasks that would run, in order; None: it runs.
         no_room: RunTask's ``failures``.
         trouble: raised by the next call of ``service.operation``.
+        services: doubles of a test's own, by service.
     """
 
     settings: StageSettings
@@ -127,6 +132,7 @@ class Account:
     fates: list[Fate | None] = field(default_factory=list)
     no_room: str | None = None
     trouble: dict[str, ClientError] = field(default_factory=dict)
+    services: dict[str, Any] = field(default_factory=dict)
     skew: float = 0.0
     queues: dict[str, list[QueuedMessage]] = field(default_factory=dict)
     tasks: list[RunningTask] = field(default_factory=list)
@@ -195,8 +201,7 @@ class Account:
             "logs": lambda: LogStore(self),
             "rds-data": lambda: self.database,
         }
-        found = made.get(service, lambda: Rest(self))()
-        return Watched(self, service, found)
+        return Watched(self, service, lambda: self.services.get(service) or made.get(service, lambda: Rest(self))())
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -311,13 +316,13 @@ class Account:
 class Watched:
     """A client that fails where it shall."""
 
-    def __init__(self, account: Account, service: str, client: Any) -> None:
+    def __init__(self, account: Account, service: str, client: Callable[[], Any]) -> None:
         self._account = account
         self._service = service
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
+        found = getattr(self._client(), name)
         if not callable(found):
             return found
 
@@ -400,6 +405,9 @@ class Ecs(Double):
         stopped = desiredStatus == "STOPPED"
         return {"taskArns": [task.arn for task in self._account.tasks if (task.status == "STOPPED") is stopped]}
 
+    def list_task_definitions(self, **_: Any) -> dict[str, Any]:
+        return {"taskDefinitionArns": []}
+
     def describe_tasks(self, *, tasks: list[str], **_: Any) -> dict[str, Any]:
         return {"tasks": [task.facts for task in self._account.tasks if task.arn in tasks]}
 
@@ -428,6 +436,9 @@ class LogStore(Double):
                 and text in line["message"]
             ]
         }
+
+    def describe_log_groups(self, **_: Any) -> dict[str, Any]:
+        return {"logGroups": []}
 
 
 class Rest(Double):
@@ -461,6 +472,22 @@ class Rest(Double):
             "ServerlessV2ScalingConfiguration": {"MinCapacity": 0.0, "MaxCapacity": 4.0},
         }
         return {"DBClusters": [cluster]}
+
+    def describe_db_cluster_snapshots(self, **_: Any) -> dict[str, Any]:
+        return {"DBClusterSnapshots": []}
+
+    def modify_db_cluster(self, **_: Any) -> dict[str, Any]:
+        return {}
+
+    def get_secret_value(self, **_: Any) -> dict[str, Any]:
+        return {"SecretString": json.dumps({"username": "lake_reader", "password": "planted-reader-word"})}
+
+    def get_resources(self, **_: Any) -> dict[str, Any]:
+        return {"ResourceTagMappingList": []}
+
+    def update_event_source_mapping(self, *, Enabled: bool, **_: Any) -> dict[str, Any]:
+        self._account.dispatching = Enabled
+        return {"State": "Enabled" if Enabled else "Disabled"}
 
     def get_event_source_mapping(self, **_: Any) -> dict[str, Any]:
         return {"State": "Enabled" if self._account.dispatching else "Disabled"}

@@ -17,9 +17,8 @@ from psycopg2.extensions import make_dsn
 
 from lakectl.aws.refusals import Login
 from lakectl.aws.session import Aws, Identity
-
-ACCOUNT = "123456789012"
-REGION = "eu-central-1"
+from tests.aws.account import ACCOUNT, REGION
+from tests.aws.stages import stage
 
 
 class Stubbed:
@@ -214,4 +213,4 @@ def account(client: Any) -> Aws:
     return Aws(Identity(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/me", REGION), lambda _service: client)
 
 
-__all__ = ["ACCOUNT", "REGION", "PostgresDataApi", "Stubbed", "account", "make_dsn"]
+__all__ = ["ACCOUNT", "REGION", "PostgresDataApi", "Stubbed", "account", "make_dsn", "stage"]
