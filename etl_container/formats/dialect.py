@@ -172,7 +172,7 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
         inner = {mark for multiple in multiples if len(multiple.strip()) > 1 for mark in multiple.strip()}
         delimiters = multiples + [d for d in delimiters if d not in inner]
         delimiters.append("")
-    best, best_score = Dialect(line_terminator=line_terminator), -1.0
+    scored: list[tuple[float, Dialect]] = [(-1.0, Dialect(line_terminator=line_terminator))]
     whole_lines = [line for line in re.split(r"[\r\n]+", text[:8000]) if line.strip()]
     values = sum(is_value(line) for line in whole_lines)
     unused = next(d for d in (",", ";", "\t", "|", "\x1f", "\x1e", "\x1d") if d not in text or d == "\x1d")
@@ -187,9 +187,20 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
                 if _escapes(text, dialect, escaped):
                     dialect = escaped
                     score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
-            if score > best_score:
-                best, best_score = dialect, score
+            scored.append((score, dialect))
+    best = max(scored, key=lambda pair: pair[0])[1]
+    if best.delimiter in WORD_GAPS and not _cuts_all(text, best):
+        # Sentences of as many words each are no columns where another delimiter cuts every line, the header's too.
+        others = [pair for pair in scored[1:] if pair[1].delimiter not in WORD_GAPS and _cuts_all(text, pair[1])]
+        best = max(others, key=lambda pair: pair[0], default=(0.0, best))[1]
     return best
+
+
+def _cuts_all(text: str, dialect: Dialect) -> bool:
+    """Whether every line has the same number of cells, more than one, and nothing is left over."""
+    records = _records(text, dialect)
+    widths = {len(record.cells) for record in records}
+    return len(records) > 2 and len(widths) == 1 and widths != {1} and not any(record.stray for record in records)
 
 
 def _line_terminator(text: str) -> str:

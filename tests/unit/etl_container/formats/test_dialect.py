@@ -25,6 +25,13 @@ def test_columns_aligned_with_spaces_are_found() -> None:
     assert found.labels == ("name", "age", "city")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_sentences_of_as_many_words_each_are_not_columns(delimiter: str) -> None:
+    found = layout(f"said{delimiter}n\n" + "".join(f"always the same of 50{delimiter}{n}\n" for n in range(50)))
+    assert found.dialect.delimiter == delimiter
+    assert found.labels == ("said", "n")
+
+
 def test_a_decimal_comma_is_not_a_delimiter() -> None:
     found = layout("item;price\na;1,50\nb;2,75\nc;1.234,00\n")
     assert found.dialect.delimiter == ";"
