@@ -155,12 +155,12 @@ def claim(session: Session, ref: ObjectRef, dataset: Dataset, *, again: bool) ->
         again: load it even if it is loaded (the transform or the contract may have changed).
     """
     session.run("lock_key", bucket=ref.bucket, key=ref.key)
-    for version, ordinal, state, digest, run in session.run("decided_versions", bucket=ref.bucket, key=ref.key):
-        if version == ref.version and state == "loaded" and not again:
+    for version, ordinal, digest, run in session.run("loaded_version", bucket=ref.bucket, key=ref.key):
+        if version == ref.version and not again:
             return Claim("already_loaded", by=run)
         if ordinal > ref.ordinal:
             return Claim("superseded", by=run)
-        if state == "loaded" and digest is not None and digest == ref.digest and not again:
+        if digest is not None and digest == ref.digest and not again:
             session.run("supersede_versions", bucket=ref.bucket, key=ref.key, version=ref.version)
             decide(session, ref, "loaded", run)
             return Claim("already_loaded", by=run)
@@ -181,6 +181,14 @@ def supersede(session: Session, runs: Sequence[int]) -> None:
 def supersede_versions(session: Session, ref: ObjectRef) -> None:
     """Older loaded versions of the key, whose rows may stay (append, merge)."""
     session.run("supersede_versions", bucket=ref.bucket, key=ref.key, version=ref.version)
+
+
+def settle(session: Session, bucket: str, key: str) -> None:
+    """After rows went or came back: the newest version of the key that has rows is the loaded one."""
+    for version, run in session.run("newest_with_rows", bucket=bucket, key=key):
+        where = {"bucket": bucket, "key": key, "version": version}
+        session.run("supersede_versions", **where)
+        session.run("decide_object", **where, state="loaded", run=run)
 
 
 def decide(session: Session, ref: ObjectRef, state: str, run: int | None) -> None:

@@ -228,7 +228,7 @@ class Loader:
         merging = self.dataset.mode is LoadMode.MERGE
         if self.dataset.mode is LoadMode.REPLACE_TABLE:
             self.session.truncate(table)
-        elif self.dataset.mode is LoadMode.REPLACE_OBJECT and replaces:
+        elif replaces and not merging:
             self.session.delete_runs(table, replaces)
         keys = tuple(dict.fromkeys([*([key] if merging else []), *self.dataset.contract.keys]))
         missing = sorted({name for key in keys for name in key} - set(shaper.types))

@@ -58,6 +58,8 @@ def undo(session: Session, run: int, lake: LakeRules, store: ObjectStore) -> Und
             ref = store.find(key, version)
             assert ref.bucket == bucket
             restored += _restored(session, ref, older, dataset, lake, store)
+            ledger.settle(session, bucket, key)
+        ledger.settle(session, found.bucket, found.key)
         return Undone(run, found.table, removed, restored, version)
 
 
@@ -81,7 +83,6 @@ def _restored(
     with contextlib.closing(_loader(session, ref, replace(dataset, mode=mode), lake, store, run)) as loader:
         loaded = loader.load(())
         rejects = ledger.keep_rejects(session, run, loader.rejects.located(loader.reader))
-    ledger.decide(session, ref, "loaded", run)
     ledger.finish(
         session,
         run,
@@ -90,6 +91,7 @@ def _restored(
             loaded.rows,
             rejects,
             time.monotonic() - started,
+            transform=transforms.mark(lake.transforms_dir, dataset.name),
             source=loaded.source,
             notes=[f"brought back what run {older} had loaded", *loaded.notes],
             changes=loaded.changes,

@@ -446,7 +446,9 @@ class Session:
             statement += sql.SQL(" on conflict ({}) do update set {}").format(on, updates)
         with translated(), self.connection.cursor() as cursor:
             cursor.execute(statement, (run,))
-            return cursor.rowcount
+            rows = cursor.rowcount
+            cursor.execute("drop table lake_stage")  # one transaction may load several objects
+            return rows
 
     def ensure_words_index(self, table: str, kind: str, words: Sequence[str]) -> None:
         """The full-text index over a kind's rows, unless it is there or the table lacks the columns that it needs.

@@ -47,10 +47,10 @@ select pg_advisory_xact_lock(hashtextextended(%(bucket)s || '/' || %(key)s, 1))
 -- One load at a time may change a table's shape.
 select pg_advisory_xact_lock(hashtextextended(%(table)s, 2))
 
--- name: decided_versions
--- The versions of a key that a newer one must look at, newest first.
-select version, ordinal, state, digest, run_id from lake.objects
-where bucket = %(bucket)s and key = %(key)s and state in ('loaded', 'superseded') order by ordinal desc
+-- name: loaded_version
+-- The version of a key that is loaded: one at the most.
+select version, ordinal, digest, run_id from lake.objects
+where bucket = %(bucket)s and key = %(key)s and state = 'loaded'
 
 -- name: runs_with_rows
 -- The runs of a key (of one version of it, where given) whose rows are in the table.
@@ -86,6 +86,11 @@ where state = 'loaded' and run_id in (select id from gone)
 -- Older loaded versions of a key make place for the one that is loaded now.
 update lake.objects set state = 'superseded', changed_at = now()
 where bucket = %(bucket)s and key = %(key)s and version <> %(version)s and state = 'loaded'
+
+-- name: newest_with_rows
+-- The newest version of a key that has rows in the table, and the run that brought them.
+select o.version, r.id from lake.runs r join lake.objects o using (bucket, key, version)
+where r.bucket = %(bucket)s and r.key = %(key)s and r.state = 'loaded' order by o.ordinal desc, r.id desc limit 1
 
 -- name: finish_run
 -- The end of a run, with everything that it has to say. A run that is loaded stays so, whatever happens to its process.
