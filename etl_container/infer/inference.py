@@ -53,6 +53,11 @@ class _Column:
     cut: bool = False
     """Nanoseconds were cut."""
 
+    @property
+    def known_digits(self) -> int:
+        """The most digits after the decimal point that a value has had so far."""
+        return max(self.native_scale, self.state.point_scale, self.state.comma_scale)
+
     def reading(self, options: ReadOptions, hints: Hints) -> Reading:
         """What the column is."""
         if not self.natives:
@@ -246,7 +251,8 @@ class Inference:
         result; all failures of a row are told.
 
         Raises:
-            TypeBreak: a value of a column that is not strict does not fit what was observed so far.
+            TypeBreak: a value of a column that is not strict does not fit what was observed so far, or a number has
+                more digits than any before.
         """
         plan = self._plan_for(tuple(targets))
         fresh = batch.first_record >= self._counted
@@ -263,7 +269,7 @@ class Inference:
             arrays.append(array)
             for row, misfit in misfits.items():
                 value = native.to_text(raw[position].slice(row, 1))[0].as_py()
-                if not target.strict:
+                if not target.strict or misfit.digits > column.known_digits:
                     breaks.append(Break(position, column.label, batch.ordinal(row), value, reading.type))
                     break
                 failures.append(CellFailure(batch.ordinal(row), row, position, column.label, value, misfit.reason))

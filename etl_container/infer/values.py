@@ -17,10 +17,16 @@ from etl_container.schema import PgType
 
 
 class Misfit:
-    """The value is none of the type, and why."""
+    """The value is none of the type, and why.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        reason: a sentence.
+        digits: after the decimal point, where a numeric column with so many of them would hold the value; else 0.
+    """
+
+    def __init__(self, reason: str, digits: int = 0) -> None:
         self.reason = reason
+        self.digits = digits
 
 
 _TRUE = frozenset(("true", "t", "yes", "y", "on", "1"))
@@ -168,7 +174,8 @@ def _canonical_number(  # noqa: PLR0911, PLR0912
         return not_a(wanted, " that numeric can hold")
     digits_after = max(-int(value.as_tuple().exponent), 0) if value.is_finite() else 0
     if digits_after > scale and value != value.quantize(Decimal(1).scaleb(-scale)):
-        return not_a(wanted, f" with at most {scale} digits after the decimal point")
+        finer = not_a(wanted, f" with at most {scale} digits after the decimal point")
+        return Misfit(finer.reason, digits_after)
     if value and value.adjusted() + 1 + scale > 38:
         return not_a(wanted, " of at most 38 digits")
     return f"{value:f}"

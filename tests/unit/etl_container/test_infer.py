@@ -139,6 +139,20 @@ def test_a_late_value_breaks_the_guess_and_names_its_record() -> None:
     assert inference.types == (PgType.BIGINT,)
 
 
+def test_a_late_number_with_more_digits_is_no_reject_of_a_column_that_shall_be_numeric() -> None:
+    inference = inferred(["0.5", "1"])
+    wanted = Target(PgType.NUMERIC, strict=True, scale=inference.scales[0])
+    later = batch(["0.25", "1e-3", "7", "x"], first=2)
+    with pytest.raises(TypeBreak) as broken:
+        inference.cast(later, [wanted])
+    assert broken.value.breaks[0].value == "0.25"
+    inference.observe(later)
+    wanted = Target(PgType.NUMERIC, strict=True, scale=3)
+    done = inference.cast(later, [wanted])
+    assert [str(value.as_py()) for value in done.batch.column(0)] == ["0.250", "0.001", "7.000"]
+    assert [failure.value for failure in done.failures] == ["x"]
+
+
 def test_values_are_read_as_the_column_says() -> None:
     day, later = dt.date(2024, 4, 3), dt.date(2024, 4, 13)
     assert read(["03/04/2024", "13/04/2024", "NA"]) == [day, later, None]
