@@ -222,6 +222,18 @@ class Session:
             self._quietly("rollback")
             raise
 
+    def hold_back(self) -> None:
+        """Let commits return before they are on the disk; until :meth:`flush`, a crash of the server may lose the last.
+
+        Each stays whole, and none is lost whose successor is kept: WAL is written in order.
+        """
+        self.execute("set synchronous_commit = off")
+
+    def flush(self) -> None:
+        """Wait until everything that was committed is on the disk, and let commits wait for it again."""
+        self.execute("set synchronous_commit = on")
+        self.execute("select txid_current()")  # a transaction of its own to wait for
+
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
         """All or nothing, within a transaction; locks taken inside are let go with it."""

@@ -86,9 +86,16 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
         raise ConfigError(f"There is no table {options.member!r}.", hint="The first table is called table_1.")
     starts = [0]
     # What a small file holds besides is told at once; of a large one, when its end has been read.
-    while len(starts) < (MAX_TABLES if _is_small(source) else number) and not options.one_table:
-        following = _DelimitedReader(source, options, _NoRejects(), starts[-1], len(starts)).find_next()
+    small = _is_small(source)
+    while len(starts) < (MAX_TABLES if small else number) and not options.one_table:
+        held = _HeldRejects()
+        reader = _DelimitedReader(source, options, held, starts[-1], len(starts))
+        batches = list(reader.batches()) if small else []
+        following = reader.next_line if small else reader.find_next()
         if following is None:
+            if small and len(starts) == number == 1:
+                reader.replay(batches, held.rejects, rejects)
+                return reader
             break
         starts.append(following)
     if number > len(starts):
@@ -100,9 +107,14 @@ def open_delimited(source: Source, options: ReadOptions, rejects: RejectSink) ->
     return reader
 
 
-class _NoRejects:
+class _HeldRejects:
+    """Keeps the rejects of a table that is read before anybody asked for it."""
+
+    def __init__(self) -> None:
+        self.rejects: list[Reject] = []
+
     def add(self, reject: Reject) -> None:
-        pass
+        self.rejects.append(reject)
 
 
 def _is_small(source: Source) -> bool:
@@ -355,6 +367,7 @@ class _DelimitedReader:
         self.others: tuple[str, ...] = ()
         """The names of the other tables in the file, as far as known."""
         self._rejects = rejects
+        self._replayed: tuple[Sequence[RawBatch], Sequence[Reject]] | None = None
         self._notes = _Notes()
         self._wrong = [0]
         self._spans: list[_Span] = []
@@ -448,6 +461,14 @@ class _DelimitedReader:
 
     def batches(self) -> Iterator[RawBatch]:
         """The records, in the file's order."""
+        if self._replayed is None:
+            return self._read()
+        batches, held = self._replayed
+        for reject in held:
+            self._rejects.add(reject)
+        return iter(batches)
+
+    def _read(self) -> Iterator[RawBatch]:
         blocks = self._open()
         builder = _Builder(self._labels)
         ahead = _Ahead(blocks, self._arrow)
@@ -491,6 +512,11 @@ class _DelimitedReader:
             told = "1 byte is" if count == 1 else f"{count} bytes are"
             remedy = f"{'was' if count == 1 else 'were'} {self._encoding.remedy}"
             self._notes.sentences.append(f"{told} wrong in {self._encoding.label} and {remedy}")
+
+    def replay(self, batches: Sequence[RawBatch], held: Sequence[Reject], rejects: RejectSink) -> None:
+        """Give from now on what was read already."""
+        self._replayed = (batches, held)
+        self._rejects = rejects
 
     def find_next(self) -> int | None:
         """Read to this table's end; the physical lines before the next table, or None when there is none."""

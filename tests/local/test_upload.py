@@ -6,9 +6,11 @@ import gzip
 import json
 from datetime import date
 
+import psycopg2
 import pytest
 
 from etl_container.errors import UsageError
+from etl_container.report import Loading
 from tests.local.conftest import Lake, csv_text
 
 TRIPS = csv_text("id,city,fare", ["1,Bern,10.5", "2,Genève,20", "3,,30.25"])
@@ -427,3 +429,36 @@ def test_raw_queries_need_no_load(lake: Lake) -> None:
     lake.land("b.csv", csv_text("id,fare", ["4,1"]))
     with lake.target.query_raw("select count(*), sum(id) from t", {}) as result:
         assert list(result.rows()) == [(4, 10)]
+
+
+def test_many_small_objects_load_as_a_group_each_for_itself(lake: Lake) -> None:
+    contents = [f"id,v\n{i},{i * i}\n" for i in range(30)]
+    contents[7] = "\0\1\2 no table at all \3\4"
+    keys = [lake.land(f"{i}.csv", content) for i, content in enumerate(contents)]
+    reports = list(lake.target.load([(key, None) for key in keys]))
+    assert [report.key for report in reports] == keys
+    assert {report.state for report in reports if report.key != keys[7]} == {"loaded"}
+    assert (reports[7].state, reports[7].rows) == ("failed", 0)
+    assert lake.sql("select count(*), sum(v) from t") == [(29, sum(i * i for i in range(30)) - 49)]
+    assert lake.value("select count(*) from lake.objects where state = 'loaded'") == 29
+    assert {report.state for report in lake.target.load([(key, None) for key in keys[8:]])} == {"already_loaded"}
+
+
+def test_a_group_that_loses_its_server_on_the_way_tells_only_what_is_there(lake: Lake) -> None:
+    keys = [lake.land(f"{i}.csv", f"id\n{i}\n") for i in range(6)]
+    objects = [(key, None) for key in keys]
+    session = lake.target._open()
+
+    def lose(event: object) -> None:
+        if isinstance(event, Loading) and event.key == keys[3]:
+            with psycopg2.connect(lake.dsn) as other, other.cursor() as cursor:
+                cursor.execute("select pg_terminate_backend(%s)", (session.connection.info.backend_pid,))
+                # What the server had not written when it fell: the second object's commit.
+                cursor.execute(f"delete from t where id = 1; delete from lake.objects where key = '{keys[1]}'")
+            other.close()
+
+    reports = list(lake.target.load(objects, on_event=lose))
+    assert [report.state for report in reports if report.key != keys[3]].count("failed") == 0
+    missing = {report.key for report in reports if report.state == "failed"}
+    assert missing <= {keys[3]}
+    assert lake.sql("select id from t order by id") == [(i,) for i in range(6) if keys[i] not in missing]
