@@ -221,7 +221,7 @@ class Inference:
             column.misfit = _misfit(texts, before)
 
     def _observe_native(self, column: _Column, array: pa.Array, declared: bool) -> None:
-        kind = native.type_of(array.type)
+        kind = native.type_of_values(array)
         if kind is None or (array.null_count == len(array) and not declared):
             return
         if kind is PgType.TEXT and array.type != pa.string() and native.is_text(array.type):

@@ -57,6 +57,17 @@ def type_of(kind: pa.DataType) -> PgType | None:  # noqa: PLR0911 - a table
     return PgType.TEXT
 
 
+def type_of_values(array: pa.Array) -> PgType | None:
+    """The column type for an array: as :func:`type_of`, save that decimals of more than 38 digits are text."""
+    kind = unwrapped(array).type if pa.types.is_dictionary(array.type) else array.type
+    if pa.types.is_decimal256(kind) and kind.precision > 38:
+        try:
+            unwrapped(array).cast(pa.decimal128(38, kind.scale))
+        except pa.ArrowInvalid:
+            return PgType.TEXT
+    return type_of(array.type)
+
+
 def is_binary(kind: pa.DataType) -> bool:
     """Bytes in any of Arrow's layouts."""
     types = pa.types
@@ -137,8 +148,7 @@ def _cast(array: pa.Array, wanted: pa.DataType, target: Target) -> pa.Array:  # 
             raise pa.ArrowInvalid("with and without a time zone are not the same")
         # Nanoseconds are cut (rounded down, also before 1970); coarser units must not overflow.
         if types.is_timestamp(kind) and kind.unit == "ns":
-            array = pc.floor_temporal(array.cast(pa.timestamp("ns")), unit="microsecond")
-            return array.cast(pa.timestamp("us")).cast(wanted)
+            return _cut_to_micros(array).cast(wanted)
         return array.cast(pa.timestamp("us", zone)).cast(wanted)
     if target.type is PgType.TIME and types.is_time64(kind) and kind.unit == "ns":
         return pc.cast(array, wanted, safe=False)
@@ -151,6 +161,14 @@ def _cast(array: pa.Array, wanted: pa.DataType, target: Target) -> pa.Array:  # 
     if target.type is PgType.DOUBLE and types.is_integer(kind):
         return pc.cast(array, wanted, safe=False)
     return array.cast(wanted)
+
+
+def _cut_to_micros(array: pa.Array) -> pa.Array:
+    """Nanoseconds rounded down; Arrow's own floor overflows at the earliest of them."""
+    nanos = array.view(pa.int64())
+    micros = pc.divide(nanos, 1000)
+    cut = pc.less(pc.subtract(nanos, pc.multiply(micros, 1000)), 0)
+    return pc.if_else(cut, pc.subtract(micros, 1), micros).view(pa.timestamp("us"))
 
 
 def _first_misfit(array: pa.Array, wanted: pa.DataType, target: Target, error: Exception) -> FitError:

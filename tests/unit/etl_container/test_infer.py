@@ -365,6 +365,17 @@ NATIVE = [
     (pa.array([b"x"], pa.binary(1)), PgType.BYTEA, [b"x"]),
     (pa.array([1_500], pa.timestamp("ns")), PgType.TIMESTAMP, [dt.datetime(1970, 1, 1, microsecond=1)]),
     (
+        pa.array([-(1 << 63), -1, -1000, None], pa.timestamp("ns")),
+        PgType.TIMESTAMP,
+        [
+            dt.datetime(1677, 9, 21, 0, 12, 43, 145224),
+            dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
+            dt.datetime(1969, 12, 31, 23, 59, 59, 999999),
+            None,
+        ],
+    ),
+    (pa.array([Decimal("1" * 39)], pa.decimal256(50, 2)), PgType.TEXT, ["1" * 39 + ".00"]),
+    (
         pa.array([1], pa.timestamp("s", "Europe/Zurich")),
         PgType.TIMESTAMPTZ,
         [dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)],
