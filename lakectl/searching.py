@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from etl_container.formats.kinds import WORDS
 from etl_container.schema import WORDS_MARK
+from lakectl.errors import NotFoundError, UsageError
 from lakectl.targets.base import Target
 
 _TABLES = f"""
@@ -43,11 +44,18 @@ def search(target: Target, text: str, *, table: str | None = None, limit: int = 
     """The best hits for ``text``, as ``websearch_to_tsquery`` reads it: words, "a phrase", or, -not.
 
     Raises:
+        UsageError: there is nothing in ``text``.
+        NotFoundError: ``table`` is none that can be searched.
         WarehouseUnavailableError: no connection.
     """
+    if not text.strip():
+        raise UsageError("there is nothing to search for", hint='lakectl search "overdue invoice"')
     with target.query(_TABLES, {}) as found:
         tables = [(str(name), str(label), str(kind), bool(int(has))) for name, label, kind, has in found.rows()]
     parts = [_hits(*one) for one in tables if one[2] in WORDS and table in (None, one[1])]
+    if table is not None and not parts:
+        names = ", ".join(sorted({label for _, label, kind, _ in tables if kind in WORDS})) or "none yet"
+        raise NotFoundError(f"no table {table} holds anything to search", hint=f"tables that do: {names}")
     if not parts:
         return []
     with target.query(_statement(parts, limit), {"text": text}) as result:

@@ -16,6 +16,7 @@ from etl_container.warehouse import Session
 from lakectl import landing, searching, unpacking
 from lakectl.cli.app import main
 from lakectl.cli.loading import with_contents
+from lakectl.errors import NotFoundError, UsageError
 from tests.local.conftest import Lake
 
 MAIL = (
@@ -95,7 +96,23 @@ def test_several_kinds_share_a_table_and_a_table_without_text_is_not_searched(la
     lake.upload("a.md", "# Invoice\n\nA short text about an invoice that nobody ever paid to anyone.\n", "all")
     lake.upload("t.csv", "id,text\n1,invoice\n", "plain")
     assert sorted(found(lake, "invoice")) == ["raw/all/a.eml", "raw/all/a.md"]
-    assert found(lake, "invoice", table="plain") == []
+    with pytest.raises(NotFoundError, match="no table plain holds anything to search"):
+        found(lake, "invoice", table="plain")
+    assert sorted(found(lake, "invoice", table="all")) == ["raw/all/a.eml", "raw/all/a.md"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["o'brien; drop table letters; --", "%' or 1=1", "\\", "(((", '"', "a:b & c | !d <-> e", ":text", "$1", "日本"],
+)
+def test_a_question_of_any_characters_is_only_words(letters: Lake, text: str) -> None:
+    assert found(letters, text) == []
+    assert letters.value("select count(*) from letters") == 2
+
+
+def test_nothing_to_search_for_is_a_usage_error(letters: Lake) -> None:
+    with pytest.raises(UsageError, match="nothing to search for"):
+        found(letters, "  ")
 
 
 def test_a_transform_that_drops_the_text_leaves_nothing_to_search(lake: Lake) -> None:
