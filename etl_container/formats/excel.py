@@ -60,6 +60,11 @@ class ExcelReader:
         visible = [sheet.name for sheet in workbook.sheets_metadata if _is_worksheet(sheet) and _is_visible(sheet)]
         self._sheet_name, self._sheet = self._choose(workbook, sheets, visible, options.sheet)
         self._others = tuple(name for name in sheets if name != self._sheet_name)
+        if self._others and options.sheet is None:
+            shown = ", ".join(self._others[:5]) + (" …" if len(self._others) > 5 else "")
+            self._notes.append(
+                f"Sheet {self._sheet_name!r} was read; the workbook also holds {shown}: name one by read.sheet."
+            )
         self._merges = _vertical_merges(self._sheet)
         self._first_row = 1 << 30
         self._find_table(options)

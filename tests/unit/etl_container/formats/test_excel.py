@@ -11,6 +11,7 @@ from typing import Any
 
 import openpyxl
 import pytest
+from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900
 
 from etl_container.errors import UnreadableObjectError
 from etl_container.formats import excel, open_table
@@ -282,6 +283,16 @@ def test_a_long_sheet_comes_in_several_batches(monkeypatch: pytest.MonkeyPatch) 
     batches = list(opened_here(sheet_of(["n"], *[[number] for number in range(250)])).batches())
     assert [batch.first_record for batch in batches] == [0, 100, 200]
     assert [row["n"] for batch in batches for row in batch.data.to_pylist()] == [str(n) for n in range(250)]
+
+
+@pytest.mark.parametrize("epoch", [CALENDAR_WINDOWS_1900, CALENDAR_MAC_1904])
+def test_a_date_is_the_same_day_in_either_calendar_of_excel(epoch: dt.datetime) -> None:
+    workbook = Workbook()
+    workbook.epoch = epoch
+    workbook.active.append(["day"])
+    for day in (dt.date(1905, 1, 1), dt.date(2024, 2, 29), dt.date(2100, 3, 1)):
+        workbook.active.append([day])
+    assert rows_of(saved(workbook)) == [["1905-01-01"], ["2024-02-29"], ["2100-03-01"]]
 
 
 @pytest.mark.parametrize(
