@@ -288,9 +288,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     """A container engine that writes down what it was asked; its log."""
     folder = tmp_path_factory.mktemp("bin")
     script = folder / "docker"
-    script.write_text(ENGINE)
+    script.write_text(ENGINE.replace("/usr/bin/env python3", sys.executable))
     script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("ENGINE_LOG", str(folder / "log"))
     return folder / "log"
 
