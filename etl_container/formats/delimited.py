@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from etl_container.arrays import integers, scalar, strings
+from etl_container.arrays import integers, scalar, strings, valid_mask
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import dialect as dialects
 from etl_container.formats.base import (
@@ -69,6 +69,8 @@ MAX_ALIGNED = 200
 """Up to how many cells a row is tried against its columns' types cell by cell."""
 _DOS_END = re.compile(rb"(?:^|[\r\n])\x1a\Z")
 """Ctrl-Z on a line of its own: where DOS says that a text ends."""
+MAX_NOTES = 64
+"""So many rows at the end of a text are looked at for remarks that are as wide as the table."""
 NOTED_LINES = 5
 """How many lines a note names before it only counts."""
 
@@ -581,19 +583,25 @@ class _DelimitedReader:
         size = PIECE_BYTES
         while True:
             final = blocks.ended and len(blocks.data) <= size
-            text, wrong = to_text(blocks.data if final else _whole_characters(blocks.data[:size]))
+            raw = blocks.data if final else _whole_characters(blocks.data[:size])
+            clean = raw.replace(b"\x00", b"") if b"\x00" in raw else raw
+            text, wrong = to_text(clean)
             records, position, lines = self._parser.records(text, final=final)
-            if position or final:
+            if position or final or not clean:
                 break
             size *= 2
             blocks.want_line(size)
-        taken = len(blocks.data) if position == len(text) and final else _byte_length(blocks.data, text, position)
+        taken = len(clean) if position == len(text) and final else _byte_length(clean, text, position)
         first, line, last = blocks.line + 1, blocks.line + 1, 0
         for at in wrong:
             if at < taken:
-                line += line_ends(blocks.data[last:at])
+                line += line_ends(clean[last:at])
                 last = at
                 self._notes.at(self._wrong_bytes, line)
+        if clean is not raw:
+            taken, nul_lines = _with_nuls(raw, taken)
+            for line in nul_lines:
+                self._notes.at("NUL bytes dropped", first + line)
         blocks.take(taken, lines)
         for index, record in enumerate(records):
             following = records[index + 1] if index + 1 < len(records) else None
@@ -608,9 +616,6 @@ class _DelimitedReader:
     ) -> None:
         """Take one record that the tolerant path found: a row, an empty one, an odd one, or another table's header."""
         cells = record.cells
-        if "\x00" in text[record.start : record.end]:
-            cells = [cell and (cell.replace("\x00", "") or None) for cell in cells]
-            self._notes.at("NUL bytes dropped", line)
         if record.stray:
             self._notes.at("a stray quote taken as it stands", line)
         if len(cells) != len(self._labels):
@@ -620,6 +625,9 @@ class _DelimitedReader:
             self._waiting = [odd for odd in self._waiting if odd.line < gap]
             self.next_line = gap - 1
         elif any(cell is not None for cell in cells):
+            if (self._empty or self._waiting) and not self._options.one_table and _is_note(cells):
+                self._hold(_Odd(cells, ordinal, line, text[record.start : record.end], record.after_blank), builder)
+                return
             self._settle(builder, at_end=False)
             if self.next_line is None:
                 self._flush_empty(builder)
@@ -713,7 +721,7 @@ class _DelimitedReader:
     def _repair(self, odd: _Odd, builder: _Builder) -> None:
         width = len(self._labels)
         cells = odd.cells
-        if len(cells) == width:  # of empty cells only
+        if len(cells) == width:  # of one filled cell at most
             builder.row(cells, odd.ordinal)
             return
         if len(cells) < width:
@@ -775,7 +783,7 @@ class _DelimitedReader:
                     blocks.take(min(len(blocks.data), span.offset - blocks.offset), 0)
                 size = following.offset - span.offset
                 blocks.want(size)
-                text, _ = to_text(blocks.data[:size])
+                text, _ = to_text(blocks.data[:size].replace(b"\x00", b""))
                 found, _, _ = (self._strict if span.fast else self._parser).records(text, final=True)
                 while record is not None and record < following.record:
                     index = record - span.record
@@ -801,6 +809,22 @@ def _whole_characters(data: bytes) -> bytes:
             need = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
             return data[:-back] if need > back else data
     return data
+
+
+def _is_note(cells: Cells) -> bool:
+    """Whether a row of a table's width may say something about it, as spreadsheets write it: one text, and no value."""
+    filled = [cell for cell in cells if cell]
+    return len(cells) > 2 and len(filled) == 1 and not dialects.is_value(filled[0])
+
+
+def _with_nuls(raw: bytes, taken: int) -> tuple[int, list[int]]:
+    """How many bytes of ``raw`` made the first ``taken`` others than NUL, and the 0-based lines of the NULs there."""
+    array = np.frombuffer(raw, np.uint8)
+    others = np.flatnonzero(array)
+    size = int(others[taken]) if taken < len(others) else len(raw)
+    following = np.append(array[1:], 0)
+    ends = np.flatnonzero((array == 10) | ((array == 13) & (following != 10)))
+    return size, [int(line) for line in np.unique(np.searchsorted(ends, np.flatnonzero(array[:size] == 0)))]
 
 
 def _byte_length(data: bytes, text: str, position: int) -> int:
@@ -895,6 +919,10 @@ def _arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[byte
         except pa.ArrowInvalid:
             return None
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
+        if final and whole and width > 2 and not one_table and (left := _rows_of_notes(columns)):
+            end = _before_records(block, left, quote_byte)
+            if end is not None:
+                return parse(data[:end], False) if end else None
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
         doubtful = not one_table and suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
@@ -925,6 +953,34 @@ def _arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[byte
         return False
 
     return parse
+
+
+def _rows_of_notes(columns: Sequence[Any]) -> int:
+    """How many of the last rows of a table's end are empty or hold one cell, if a filled one stands below an empty one.
+
+    Remarks below a table look so where a spreadsheet wrote it; the tolerant path tells them from rows.
+    """
+    size = len(columns[0])
+    first = max(0, size - MAX_NOTES)
+    filled = np.zeros(size - first, np.int64)
+    for column in columns:
+        filled += valid_mask(column.slice(first))
+    sparse = int(np.argmax(filled[::-1] > 1)) if (filled > 1).any() else len(filled)
+    empty = np.flatnonzero(filled[len(filled) - sparse :] == 0)
+    return sparse if len(empty) and (filled[len(filled) - sparse + int(empty[0]) :] == 1).any() else 0
+
+
+def _before_records(block: bytes, count: int, quote: bytes | None) -> int | None:
+    """Where the last ``count`` records of a block begin; None when one of them has several lines."""
+    end = len(block)
+    while count and end:
+        start = block.rfind(b"\n", 0, end - 1) + 1
+        line = block[start:end]
+        if quote and line.count(quote) % 2:
+            return None
+        count -= bool(line.strip())
+        end = start
+    return end
 
 
 def _as_csv(block: bytes, rows: int, lines: int) -> bytes | None:

@@ -403,11 +403,13 @@ def _width(records: Sequence[Record]) -> int:
 
 def _first_block(records: Sequence[Record]) -> int | None:
     """The width of the first lines up to a blank one that are a table on their own, when only titles stand above."""
-    least = max(3, min(10, len(records) // 4))
+    # Names beside values, of which some stand above many a table, are two cells in a line.
+    of_two = max(3, min(10, len(records) // 4))
     for block in _blocks(records):
         rows = [record.cells for record in block]
         while rows and _filled(rows[0]) < 2:
             rows = rows[1:]  # a title
+        least = of_two if rows and len(rows[0]) == 2 else min(of_two, 4)
         if len(rows) >= least and len({len(row) for row in rows}) == 1 and heads_table(rows):
             return len(rows[0])
         if len(rows) > 1:
@@ -455,6 +457,8 @@ def _first_row(records: Sequence[Record], width: int) -> int:
         return 0
     fills = sorted(filter(None, (_filled(rows[i]) for i in proper))) or [0]
     usual = fills[len(fills) // 2]
+    if usual < 2:
+        usual = fills[len(fills) * 9 // 10]  # most rows only go on with what stands above them
     first = proper[0]
     # A header may lack a delimiter, or have one too many.
     if first > 0 and first == 1 and abs(len(rows[0]) - width) <= max(1, width // 4) and len(rows[0]) > 1:
@@ -582,7 +586,7 @@ def _shape(cell: str) -> str:
 def _fitted(cells: Sequence[str | None], width: int, below: Sequence[Sequence[str | None]]) -> list[str]:
     """A header row's cells as ``width`` texts."""
     texts = [cell or "" for cell in cells]
-    if len(texts) == width - 1 and any(len(row) == width and row[-1] for row in below[:50]):
+    if len(texts) == width - 1 and any(len(row) == width and (row[-1] or "").strip() for row in below[:50]):
         return ["", *texts]  # the column of row names has no label
     while len(texts) > width and "" in texts:
         del texts[len(texts) - 1 - texts[::-1].index("")]
@@ -592,11 +596,11 @@ def _fitted(cells: Sequence[str | None], width: int, below: Sequence[Sequence[st
 def _joined(header: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """One label per column from the header's rows; a group's name goes to all the columns below it."""
     spread = []
-    for row, under in zip(header, [*header[1:], None], strict=True):
-        cells = list(row)
-        if under is not None and sum(1 for cell in cells if cell) > 1:
+    for depth, row in enumerate(header):
+        cells, under = list(row), header[depth + 1 :]
+        if sum(1 for cell in cells if cell) > 1:
             for j in range(1, len(cells)):
-                if not cells[j] and under[j] and cells[j - 1]:
+                if not cells[j] and cells[j - 1] and any(below[j] for below in under):
                     cells[j] = cells[j - 1]
         spread.append(cells)
     return tuple(" ".join(part for part in parts if part) for parts in zip(*spread, strict=True))

@@ -50,7 +50,7 @@ BESIDE_LETTERS = frozenset("‘’“”„‚–—…•·«»¿¡\xa0\xad‹�
 """The signs of these that stand within or before words."""
 FEW = 3
 """So few bytes above ASCII tell no language."""
-NEARLY = 0.8
+NEARLY = 0.65
 """Windows-1252, where a text reads well in it, need only be this likely beside the likeliest encoding."""
 
 

@@ -89,6 +89,29 @@ def test_a_header_of_several_rows_is_joined_and_groups_spread() -> None:
     assert found.data_line == 2
 
 
+def test_a_title_above_rows_that_mostly_go_on_is_no_label() -> None:
+    rows = "Ann,2 May,Oslo,talk\n,,Bergen,\n,,Bodo,\n,,Molde,\n" * 3
+    found = layout("Meetings,,,\nName,Day,Place,About\n" + rows)
+    assert (found.labels, found.data_line) == (("Name", "Day", "Place", "About"), 2)
+
+
+def test_a_group_spreads_over_the_groups_below_it() -> None:
+    found = layout("id,staff,,,\n,junior,,senior,\n,head,cost,head,cost\n1,2,3.5,4,5.5\n2,3,4.5,5,6.5\n3,4,5.5,6,7.5\n")
+    labels = ("id", "staff junior head", "staff junior cost", "staff senior head", "staff senior cost")
+    assert found.labels == labels
+
+
+def test_names_beside_values_above_a_table_are_not_the_table() -> None:
+    above = "Sample,abc\nTemperature,25\nRuns,3\nVolume,7.5\nWeight,9\n\n"
+    found = layout(above + "time,a,b\n" + "1,2.5,3.5\n" * 40)
+    assert found.labels == ("time", "a", "b")
+
+
+def test_a_delimiter_at_the_end_of_each_line_but_the_first_shifts_no_label() -> None:
+    found = layout('name;n;\na;1;" "\nb;2;" "\nc;3;" "\n'.replace("n;\n", "n\n", 1))
+    assert found.labels == ("name", "n", "")
+
+
 def test_lines_above_the_table_are_skipped_and_told() -> None:
     found = layout("Report of May,,\n,,\nid,name,n\n1,a,2\n2,b,3\n3,c,4\n")
     assert (found.labels, found.data_line) == (("id", "name", "n"), 3)
