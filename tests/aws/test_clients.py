@@ -14,13 +14,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lakectl.aws import builds, functions, quotas
+from lakectl.aws import builds, functions, quotas, tags
 from lakectl.aws.cloudformation import SITUATIONS, StackNotFoundError, Stacks
-from lakectl.aws.databases import newer
+from lakectl.aws.databases import Databases, newer
 from lakectl.aws.ecr import Repository
 from lakectl.aws.ecs import Placement, Task, Tasks, told, why_stopped
 from lakectl.aws.s3 import PART, Bucket, digest_of
 from lakectl.aws.session import Aws, Identity, connect
+from lakectl.aws.sqs import Queue
 from lakectl.errors import BusyError, DeadlineError, InfrastructureError, PermissionDeniedError
 from tests.aws.conftest import Stubbed
 
@@ -211,6 +212,77 @@ def test_a_quota_that_may_not_be_asked_is_unknown(stubbed: Stubbed) -> None:
 def test_a_feed_that_is_gone_needs_no_pause(stubbed: Stubbed) -> None:
     stubbed.refuse("lambda", "update_event_source_mapping", "ResourceNotFoundException")
     assert functions.pause(stubbed.aws, "0" * 36) is False
+
+
+def test_a_feed_is_waited_for_until_it_is_closed(stubbed: Stubbed, naps: list[float]) -> None:
+    stub = stubbed.on("lambda")
+    stub.add_response("update_event_source_mapping", {"State": "Disabling"})
+    stub.add_response("get_event_source_mapping", {"State": "Disabling"})
+    stub.add_response("get_event_source_mapping", {"State": "Disabled"})
+    assert functions.pause(stubbed.aws, "0" * 36, sleep=naps.append)
+    assert len(naps) == 2
+
+
+def test_a_feed_that_does_not_close_is_given_up(stubbed: Stubbed, naps: list[float]) -> None:
+    stub = stubbed.on("lambda")
+    stub.add_response("update_event_source_mapping", {"State": "Disabling"})
+    for _ in range(3):
+        stub.add_response("get_event_source_mapping", {"State": "Disabling"})
+    with pytest.raises(DeadlineError, match="does not stop reading"):
+        functions.pause(stubbed.aws, "0" * 36, sleep=naps.append, within=5)
+
+
+def test_a_database_is_found_unprotected_and_its_snapshots_deleted(stubbed: Stubbed) -> None:
+    stub = stubbed.on("rds")
+    stub.add_client_error("describe_db_clusters", "DBClusterNotFoundFault")
+    rds = Databases(stubbed.aws)
+    assert rds.find("lake") is None
+    expected = {"DBClusterIdentifier": "lake", "DeletionProtection": False, "ApplyImmediately": True}
+    stub.add_response("modify_db_cluster", {}, expected)
+    rds.unprotect("lake")
+    listed = {"DBClusterSnapshots": [{"DBClusterSnapshotIdentifier": "lake-final"}]}
+    stub.add_response("describe_db_cluster_snapshots", listed)
+    assert rds.snapshots("lake") == ["lake-final"]
+    stub.add_client_error("delete_db_cluster_snapshot", "DBClusterSnapshotNotFoundFault")
+    rds.delete_snapshot("lake-final")
+    stub.add_client_error("delete_db_cluster_snapshot", "InvalidDBClusterSnapshotStateFault", "in use")
+    with pytest.raises(InfrastructureError, match="in use"):
+        rds.delete_snapshot("lake-final")
+
+
+def test_a_repository_is_emptied_in_batches_and_a_missing_one_is_empty(stubbed: Stubbed) -> None:
+    stub = stubbed.on("ecr")
+    images = [{"imageDigest": f"sha256:{number:064x}", "imageTag": str(number)} for number in range(150)]
+    stub.add_response("list_images", {"imageIds": images})
+    for size in (100, 50):
+        digests = [{"imageDigest": image["imageDigest"]} for image in images][:size]
+        images = images[size:]
+        stub.add_response("batch_delete_image", {}, {"repositoryName": "etl", "imageIds": digests})
+    assert Repository(stubbed.aws, "etl").empty() == 150
+    stub.add_client_error("list_images", "RepositoryNotFoundException")
+    assert Repository(stubbed.aws, "etl").empty() == 0
+
+
+def test_a_log_group_that_is_gone_needs_no_deletion(stubbed: Stubbed) -> None:
+    stubbed.refuse("logs", "delete_log_group", "ResourceNotFoundException")
+    tags.delete_log_group(stubbed.aws, "/lake/x/etl")
+    stubbed.refuse("logs", "delete_log_group", "OperationAbortedException", "conflict")
+    with pytest.raises(InfrastructureError, match="conflict"):
+        tags.delete_log_group(stubbed.aws, "/lake/x/etl")
+
+
+def test_parked_messages_are_moved_one_by_one_and_none_is_lost_when_sending_fails(stubbed: Stubbed) -> None:
+    stub = stubbed.on("sqs")
+    dead, live = Queue(stubbed.aws, "https://sqs/parked"), Queue(stubbed.aws, "https://sqs/events")
+    held = [{"MessageId": str(number), "ReceiptHandle": f"r{number}", "Body": "{}"} for number in (1, 2)]
+    stub.add_response("receive_message", {"Messages": held})
+    stub.add_response("send_message", {"MessageId": "a"})
+    stub.add_response("delete_message", {}, {"QueueUrl": dead.url, "ReceiptHandle": "r1"})
+    stub.add_client_error("send_message", "QueueDoesNotExist", "gone")
+    expected = {"QueueUrl": dead.url, "ReceiptHandle": "r2", "VisibilityTimeout": 0}
+    stub.add_response("change_message_visibility", {}, expected)
+    with pytest.raises(InfrastructureError, match="gone"):
+        dead.move(live)
 
 
 def test_versions_are_compared_by_number() -> None:

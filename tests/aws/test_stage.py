@@ -422,3 +422,42 @@ def test_cost_tells_of_idling_and_of_work(stage: Stage) -> None:
     assert told["monthly_idle_usd"] == pytest.approx(sum(item["monthly_usd"] for item in told["items"]), abs=0.01)
     assert {"one minute of a task", "waking the database once"} <= {item["what"] for item in told["work"]}
     assert "one minute of a task" in stage("cost").out
+
+
+def test_a_query_that_writes_needs_the_flag_and_is_done_as_the_owner(stage: Stage) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    refused = stage("query", "update trips set city = 'x'", code=2)
+    assert "add --write" in refused.err
+    assert "UPDATE 1000" in stage("query", "update trips set city = 'x'", "--write").out
+    assert stage.rows("select distinct city from trips") == [{"city": "x"}]
+    assert "nonsense" in stage("query", "update trips set nonsense = 1", "--write", code=2).err
+
+
+def test_what_cannot_be_landed_is_told_and_nothing_is_in_the_bucket(stage: Stage) -> None:
+    assert "is empty: nothing to land" in stage("upload", stage.file("empty.csv", ""), code=6).err
+    assert "no file" in stage("upload", "nowhere.csv", code=3).err
+    assert stage("objects", "--json").document == []
+
+
+def test_standard_input_lands_like_a_file(stage: Stage) -> None:
+    done = stage("upload", "-", "--name", "piped.csv", stdin=TRIPS.encode())
+    assert "raw/piped/piped.csv → piped  1,000 rows" in done.out
+    assert stage.count("piped") == 1000
+
+
+def test_the_same_file_again_is_already_loaded_and_after_undo_it_is_loaded_again(stage: Stage) -> None:
+    path = stage.file("trips.csv", TRIPS)
+    stage("upload", path)
+    assert "already loaded  raw/trips/trips.csv" in stage("upload", path).out
+    assert len(stage.account.tasks) == 1
+    stage("undo", "1")
+    assert "loaded  raw/trips/trips.csv → trips  1,000 rows" in stage("upload", path).out
+
+
+def test_without_an_engine_a_container_cannot_be_run_and_that_is_said(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, nearby: str
+) -> None:
+    stage.put(KEY, TRIPS)
+    monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("nothing")))
+    failed = stage("run-local", KEY, "--container", "--warehouse", nearby, code=3)
+    assert "no engine that runs containers answers" in failed.err

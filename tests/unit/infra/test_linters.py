@@ -43,24 +43,38 @@ def digest(templates: Path) -> str:
     return found.hexdigest()
 
 
+def passed_before(config: pytest.Config, linter: str, templates: Path) -> bool:
+    """Whether these very templates have passed; said, so that nobody takes it for a run."""
+    cache = getattr(config, "cache", None)
+    passed = cache is not None and cache.get(f"lakectl/{linter}", None) == digest(templates)
+    if passed:
+        print(f"\n{linter}: unchanged since it passed")
+    return passed
+
+
+def remember(config: pytest.Config, linter: str, templates: Path) -> None:
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        cache.set(f"lakectl/{linter}", digest(templates))
+
+
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def test_cfn_lint_has_no_findings(templates: Path, pytestconfig: pytest.Config) -> None:
-    if pytestconfig.cache and pytestconfig.cache.get("lakectl/cfn-lint", None) == digest(templates):
+    if passed_before(pytestconfig, "cfn-lint", templates):
         return
     done = run(
         LINTERS / "cfn-lint", "--include-checks", "I", "--ignore-checks", "I3042", "--", *sorted(templates.iterdir())
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     print(f"\ncfn-lint: {len(list(templates.iterdir()))} templates of {len(variants())} lakes, 0 findings")
-    if pytestconfig.cache:
-        pytestconfig.cache.set("lakectl/cfn-lint", digest(templates))
+    remember(pytestconfig, "cfn-lint", templates)
 
 
 def test_checkov_fails_nothing_and_skips_only_what_has_a_reason(templates: Path, pytestconfig: pytest.Config) -> None:
-    if pytestconfig.cache and pytestconfig.cache.get("lakectl/checkov", None) == digest(templates):
+    if passed_before(pytestconfig, "checkov", templates):
         return
     done = run(
         *(LINTERS / "checkov", "--directory", templates, "--framework", "cloudformation"),
@@ -78,5 +92,4 @@ def test_checkov_fails_nothing_and_skips_only_what_has_a_reason(templates: Path,
         f"\ncheckov {summary['checkov_version']}: {summary['passed']} passed, {summary['failed']} failed,"
         f" {summary['skipped']} skipped for {len(reasons)} reasons that the templates give"
     )
-    if pytestconfig.cache:
-        pytestconfig.cache.set("lakectl/checkov", digest(templates))
+    remember(pytestconfig, "checkov", templates)
