@@ -22,7 +22,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from itertools import islice
 from operator import itemgetter
 from typing import Any, BinaryIO, Final, cast
@@ -720,12 +720,12 @@ class _Parser:
         number = float(text)
         try:
             exact = Decimal(text)
-        except InvalidOperation:  # an exponent beyond any machine's
+            if abs(number) == float("inf") or Decimal(repr(number)) != exact:
+                digits = len(exact.normalize().as_tuple().digits)
+                if self.exact_decimals or digits > 17 or abs(number) == float("inf"):
+                    return ExactNumber(text)
+        except DecimalException:  # an exponent beyond any machine's
             return ExactNumber(text)
-        if abs(number) == float("inf") or Decimal(repr(number)) != exact:
-            digits = len(exact.normalize().as_tuple().digits)
-            if self.exact_decimals or digits > 17 or abs(number) == float("inf"):
-                return ExactNumber(text)
         return number
 
     def _cleaned(self, value: Any) -> Any:
