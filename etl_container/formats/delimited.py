@@ -813,8 +813,8 @@ def _whole_characters(data: bytes) -> bytes:
 
 def _is_note(cells: Cells) -> bool:
     """Whether a row of a table's width may say something about it, as spreadsheets write it: one text, and no value."""
-    filled = [cell for cell in cells if cell]
-    return len(cells) > 2 and len(filled) == 1 and not dialects.is_value(filled[0])
+    present = [cell for cell in cells if cell is not None]
+    return len(cells) > 2 and len(present) == 1 and bool(present[0]) and not dialects.is_value(present[0])
 
 
 def _with_nuls(raw: bytes, taken: int) -> tuple[int, list[int]]:
@@ -920,9 +920,8 @@ def _arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[byte
             return None
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
         if final and whole and width > 2 and not one_table and (left := _rows_of_notes(columns)):
-            end = _before_records(block, left, quote_byte)
-            if end is not None:
-                return parse(data[:end], False) if end else None
+            end = _before_records(block, left, quotes)
+            return parse(data[:end], False) if end else None
         odd = _with_lines(block, ragged, quotes) if ragged else []
         lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
         doubtful = not one_table and suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
@@ -970,15 +969,14 @@ def _rows_of_notes(columns: Sequence[Any]) -> int:
     return sparse if len(empty) and (filled[len(filled) - sparse + int(empty[0]) :] == 1).any() else 0
 
 
-def _before_records(block: bytes, count: int, quote: bytes | None) -> int | None:
-    """Where the last ``count`` records of a block begin; None when one of them has several lines."""
+def _before_records(block: bytes, count: int, quotes: _Quotes | None) -> int:
+    """Where the last ``count`` records of a well-formed block begin."""
     end = len(block)
     while count and end:
         start = block.rfind(b"\n", 0, end - 1) + 1
-        line = block[start:end]
-        if quote and line.count(quote) % 2:
-            return None
-        count -= bool(line.strip())
+        while start and quotes is not None and np.searchsorted(quotes.positions, start) % 2:
+            start = block.rfind(b"\n", 0, start - 1) + 1
+        count -= bool(block[start:end].strip(b"\r\n "))
         end = start
     return end
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats.base import Kind, RawBatch, ReadOptions, Reject, Source, TableReader
 from etl_container.formats.delimited import BLOCK_BYTES, open_delimited
+from etl_container.formats.dialect import is_value
 
 Row = list[str | None]
 
@@ -157,6 +158,23 @@ def test_a_footer_with_delimiters_in_it_is_a_note_below_a_blank_line() -> None:
     assert [row[0] for row in got.rows] == ["1", "2", "3"]
     told = "2 lines below the table skipped, from line 6 on: Source: the office / All rights reserved, 2024"
     assert got.notes == told
+
+
+@pytest.mark.parametrize("rows", [2, 200])
+def test_remarks_as_wide_as_the_table_are_notes_below_an_empty_row(rows: int) -> None:
+    text = "id,name,amount\n" + "1,a,2.5\n" * rows + ',,\nSource: the office,,\n,,\n"Drawn up, in 2024",,\n'
+    got = load(text)
+    assert got.rows == [["1", "a", "2.5"]] * rows
+    assert "Source: the office" in got.notes
+    assert "Drawn up" in got.notes
+    assert load(text + "3,c,4.5\n").rows[rows:] == [
+        [None] * 3,
+        ["Source: the office", None, None],
+        [None] * 3,
+        ["Drawn up, in 2024", None, None],
+        ["3", "c", "4.5"],
+    ]
+    assert len(load(text, one_table=True).rows) == rows + 4
 
 
 def test_a_short_row_below_a_blank_line_stays_a_row() -> None:
@@ -465,12 +483,17 @@ def files(draw: st.DrawFn) -> tuple[dict[str, object], list[str], list[Row], str
 
 def expected(rows: list[Row], width: int) -> list[Row]:
     kept = [row for row in rows if width > 1 or row[0] is not None]  # a blank line is no record
-    while kept and all(cell is None for cell in kept[-1]):
-        kept.pop()
-    return kept
+    # What stands below the table: empty rows, and single texts below one of them.
+    end = len(kept)
+    while end and len(present := [cell for cell in kept[end - 1] if cell is not None]) <= 1:
+        if present and (width < 3 or not present[0] or is_value(present[0])):
+            break
+        end -= 1
+    below = next((at for at in range(end, len(kept)) if not any(cell is not None for cell in kept[at])), len(kept))
+    return kept[:below]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files())
 def test_a_table_written_in_any_dialect_is_read_back_the_same(
     file: tuple[dict[str, object], list[str], list[Row], str],
