@@ -13,6 +13,7 @@ import subprocess
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_container.report import LoadReport, Notice, OnEvent
@@ -27,6 +28,8 @@ ENGINES = ("docker", "podman", "finch")
 """Those that run containers; buildah only builds."""
 _STATES = frozenset({"loaded", "already_loaded", "superseded", "failed"})
 _LAST_LINES = 10
+_PATIENCE = "10"
+"""Seconds: a warehouse near by does not sleep."""
 
 
 def load(
@@ -71,7 +74,9 @@ def _environment(target: AwsTarget, warehouse: str, objects: Sequence[Mapping[st
         "LAKE_DB_AUTH": "password",
         "LAKE_WAREHOUSE": warehouse,
         "LAKE_OBJECTS": json.dumps(objects),
+        "LAKE_WAKE": _PATIENCE,
         "AWS_REGION": opened.aws.region,
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL")},
         **opened.aws.credentials(),
     }
 
@@ -84,7 +89,8 @@ def _command(engine: str, uri: str, platform: str, environment: Mapping[str, str
         command += ["--env", name]
     socket = urllib.parse.parse_qs(urllib.parse.urlsplit(warehouse).query).get("host", [""])[0]
     if socket.startswith("/"):
-        command += ["--volume", f"{socket}:{socket}"]
+        owner = Path(socket).stat()  # the embedded server's socket is its owner's alone
+        command += ["--volume", f"{socket}:{socket}", "--user", f"{owner.st_uid}:{owner.st_gid}"]
     return [*command, uri]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -306,6 +307,11 @@ def test_the_deployed_image_loads_an_object_on_this_machine(stage: Stage, engine
         assert word in ran["words"]
     assert json.loads(ran["environment"]["LAKE_OBJECTS"]) == [{"key": KEY, "version": version}]
     assert ran["environment"]["LAKE_WAREHOUSE"] == nearby
+    assert not [word for word in ran["words"] if nearby in word]
+    socket = Path(urllib.parse.parse_qs(urllib.parse.urlsplit(nearby).query)["host"][0])
+    assert ran["words"][ran["words"].index("--volume") + 1] == f"{socket}:{socket}"
+    owner = socket.stat()  # nobody else may use the embedded server's socket
+    assert ran["words"][ran["words"].index("--user") + 1] == f"{owner.st_uid}:{owner.st_gid}"
     assert ran["environment"]["AWS_SECRET_ACCESS_KEY"] == os.environ["AWS_SECRET_ACCESS_KEY"]
 
 
