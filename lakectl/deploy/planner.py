@@ -39,7 +39,7 @@ from lakectl.deploy.model import (
     canary_mark,
     schema_mark,
 )
-from lakectl.errors import InfrastructureError
+from lakectl.errors import InfrastructureError, UsageError
 
 _USABLE = frozenset(
     {
@@ -69,7 +69,9 @@ def plan(wanted: Wanted, facts: Facts) -> Plan:
 
     Raises:
         InfrastructureError: a stack is in a state that no step leads out of.
+        UsageError: a stack of that name belongs to another lake or stage.
     """
+    _check_ours(wanted, facts)
     if facts.bootstrap.status is None and facts.pipeline.status in _USABLE:
         raise InfrastructureError(
             f"stack {facts.pipeline.name} is there and its {facts.bootstrap.name} is not",
@@ -136,7 +138,12 @@ class Doomed:
 
 
 def plan_destroy(wanted: Wanted, facts: Facts, names: Doomed, *, keep_data: bool) -> Plan:
-    """The steps to nothing: stop, empty, delete; with ``keep_data`` the buckets and a last snapshot stay."""
+    """The steps to nothing: stop, empty, delete; with ``keep_data`` the buckets and a last snapshot stay.
+
+    Raises:
+        UsageError: a stack of that name belongs to another lake or stage.
+    """
+    _check_ours(wanted, facts)
     pipeline, bootstrap = facts.pipeline, facts.bootstrap
     steps: list[Step] = [
         AwaitStack(stack.name, f"is busy ({stack.status})")
@@ -164,6 +171,17 @@ def plan_destroy(wanted: Wanted, facts: Facts, names: Doomed, *, keep_data: bool
         steps += [DeleteLogs(groups)]
     kept = f"{wanted.raw_bucket}, {wanted.artifact_bucket} and a final snapshot of {names.database} are kept"
     return Plan(tuple(steps), (), (kept,) if keep_data and steps else ())
+
+
+def _check_ours(wanted: Wanted, facts: Facts) -> None:
+    """Lake ``a-b`` with stage ``c`` and lake ``a`` with stage ``b-c`` would have the same names."""
+    for stack in (facts.bootstrap, facts.pipeline):
+        theirs = {key: stack.tags[key] for key in ("lake:name", "lake:stage") if key in stack.tags}
+        if any(wanted.tags.get(key) != value for key, value in theirs.items()):
+            raise UsageError(
+                f"stack {stack.name} is of lake {theirs.get('lake:name')}, stage {theirs.get('lake:stage')}",
+                hint="choose another name in lake.toml, or another stage",
+            )
 
 
 def _mended(stack: StackFacts, steps: list[Step], notes: list[str]) -> StackFacts:

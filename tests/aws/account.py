@@ -147,10 +147,12 @@ class Account:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
+        """What messages and log lines are stamped with; never behind the machine's own time."""
         return time.time() + self.skew
 
     def clock(self) -> float:
-        return time.monotonic() + self.skew
+        """Seconds slept so far, without what a slow machine takes: the order of things is the same there."""
+        return self.skew
 
     def sleep(self, seconds: float) -> None:
         self.skew += seconds
@@ -265,13 +267,13 @@ class Account:
         self.queues[url] = [message for message in self.queues[url] if message.id not in done]
 
     def _advance(self, task: RunningTask) -> None:
-        age = self.now() - task.created
+        age = self.clock() - task.created
         if task.status == "PROVISIONING" and age >= STARTS_AFTER:
             fate = self.fates.pop(0) if self.fates else None
             if fate is not None:
                 self._stop(task, fate)
                 return
-            task.status, task.started = "RUNNING", self.now()
+            task.status, task.started = "RUNNING", self.clock()
         if task.status == "RUNNING" and age >= STARTS_AFTER + RUNS_FOR:
             self._stop(task, Fate("EssentialContainerExited", self._run(task)))
 
@@ -397,7 +399,7 @@ class Ecs(Double):
         if known is None:
             (container,) = overrides["containerOverrides"]
             environment = {item["name"]: item["value"] for item in container["environment"]}
-            known = RunningTask(arn, environment, startedBy, account.now())
+            known = RunningTask(arn, environment, startedBy, account.clock())
             account.tasks.append(known)
         return {"tasks": [known.facts], "failures": []}
 

@@ -18,7 +18,7 @@ from lakectl.deploy.model import (
     canary_mark,
     schema_mark,
 )
-from lakectl.errors import InfrastructureError
+from lakectl.errors import InfrastructureError, UsageError
 
 PIPELINE = """
 Parameters:
@@ -248,3 +248,11 @@ def test_every_step_says_in_one_line_what_it_does() -> None:
         for step in plan.steps:
             assert step.sentence
             assert "\n" not in step.sentence
+
+
+def test_a_stack_of_another_lake_with_the_same_name_is_not_touched() -> None:
+    theirs = replace(DEPLOYED, pipeline=replace(DEPLOYED.pipeline, tags={"lake:name": "x-dev", "lake:stage": "y"}))
+    with pytest.raises(UsageError, match="is of lake x-dev, stage y"):
+        planner.plan(WANTED, theirs)
+    with pytest.raises(UsageError, match="is of lake x-dev, stage y"):
+        planner.plan_destroy(WANTED, theirs, NAMES, keep_data=False)

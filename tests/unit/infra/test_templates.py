@@ -16,7 +16,7 @@ import yaml
 from lakectl.deploy import render
 from lakectl.deploy.render import StageSettings
 
-from .lakes import LAKES, lake, variant, variants
+from .lakes import ACCOUNT, LAKES, lake, variant, variants
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VARIANTS = variants()
@@ -97,6 +97,15 @@ def test_the_rendered_templates_are_the_golden_ones(name: str, part: str) -> Non
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     assert file.read_text(encoding="utf-8") == text
+
+
+def test_stages_of_one_lake_and_lakes_of_one_account_share_no_name() -> None:
+    stages = [("flights", "dev"), ("flights", "prod"), ("trips", "dev"), ("flights-dev", "x")]
+    taken: dict[str, tuple[str, str]] = {}
+    for lake_name, stage in stages:
+        settings = dataclasses.replace(render.parse_stage(lake_name, stage, {}), account=ACCOUNT, region="eu-west-1")
+        for name in set(dataclasses.astuple(settings.names)):
+            assert taken.setdefault(name, (lake_name, stage)) == (lake_name, stage), name
 
 
 @each_variant
