@@ -467,3 +467,27 @@ def test_without_an_engine_a_container_cannot_be_run_and_that_is_said(
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("nothing")))
     failed = stage("run-local", KEY, "--container", "--warehouse", nearby, code=3)
     assert "no engine that runs containers answers" in failed.err
+
+
+def test_sql_on_the_raw_objects_and_words_in_documents_are_found_on_a_stage(stage: Stage) -> None:
+    stage("upload", stage.file("trips.csv", TRIPS))
+    counted = stage("query", "--raw", "select count(*) as n from trips", "--format", "json")
+    assert counted.document == [{"n": 1000}]
+    stage("upload", stage.file("letter.txt", "The invoice of the harbour is overdue.\n"))
+    (hit,) = stage("search", "invoices", "--json").document
+    assert hit["key"] == "raw/letter/letter.txt"
+
+
+def test_ctrl_c_while_upload_waits_leaves_the_load_on_its_way(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(seconds: float) -> None:
+        stage.account.sleep(seconds)
+        if stage.account.tasks:
+            raise KeyboardInterrupt
+
+    path = stage.file("trips.csv", TRIPS)
+    with monkeypatch.context() as patch:
+        patch.setattr(AwsTarget.__init__, "__kwdefaults__", {"sleep": sleep, "clock": stage.account.clock})
+        assert "the same command again goes on" in stage("upload", path, code=130).err
+    again = stage("upload", path).out
+    assert "loaded  raw/trips/trips.csv → trips  1,000 rows" in again
+    assert stage.count("trips") == 1000
