@@ -66,8 +66,17 @@ $(INFRA)/.installed: | $(BIN)/python
 infra-check: $(VENV)/.installed-dev $(INFRA)/.installed
 	LAKE_LINTERS=$(INFRA)/bin $(BIN)/python -m pytest -q -s tests/unit/infra/test_linters.py tests/unit/infra/test_templates.py
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks
+# The tools that we are measured against live apart as well.
+PEERS := .venv-peers
+$(PEERS)/.installed: | $(BIN)/python
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "duckdb==1.5.5" duckdb-extensions \
+		"duckdb-extension-postgres-scanner==1.5.5" "dlt[postgres]" polars adbc-driver-postgresql pandas sqlalchemy \
+		psycopg2-binary pyarrow
+	@touch $@
+
+bench: $(VENV)/.installed-dev $(PEERS)/.installed
+	LAKE_BENCH_PEERS=$(CURDIR)/$(PEERS) $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(INFRA) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .demo
+	rm -rf $(VENV) $(INFRA) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .demo

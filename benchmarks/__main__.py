@@ -17,13 +17,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
     parser.add_argument("--directory", action="append", default=[], help="corpus: walk this one, not what is fetched")
     parser.add_argument("--messages", metavar="FILE", help="corpus: write every message there")
+    parser.add_argument(
+        "--tools", nargs="*", default=list(load.USUAL), choices=list(load.CONTENDERS), help="load: which"
+    )
     chosen = parser.parse_args()
     if chosen.what == "corpus":
         corpus.main(chosen.directory, chosen.messages)
         return
     for megabytes in chosen.megabytes:
         if chosen.what in {"load", None}:
-            load.main(megabytes, chosen.rounds)
+            load.main(megabytes, chosen.rounds, chosen.tools)
         if chosen.what in {"cat", None}:
             cat.main(megabytes, chosen.rounds)
         if chosen.what in {"stages", None}:

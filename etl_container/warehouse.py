@@ -45,6 +45,16 @@ COPY_CHUNK = 4 << 20
 _QUEUE_CHUNKS = 4
 
 _REFUSED = re.compile(r"FATAL:.*(authentication failed|no pg_hba\.conf entry|does not exist|permission denied)")
+_REFUSED_ROWS = frozenset(
+    {
+        errorcodes.CHECK_VIOLATION,
+        errorcodes.EXCLUSION_VIOLATION,
+        errorcodes.FOREIGN_KEY_VIOLATION,
+        errorcodes.NOT_NULL_VIOLATION,
+        errorcodes.RAISE_EXCEPTION,
+    }
+)
+"""What a constraint or trigger that the owner has put on a table says of a row."""
 _WAKE_PAUSE = 2.0
 _HBA_PATIENCE = 30.0
 """Seconds; see :func:`awaken`."""
@@ -112,6 +122,11 @@ def translate(error: psycopg2.Error) -> LakectlError | None:  # noqa: PLR0911  a
         return DataError(
             f"the table cannot hold this: {text}",
             hint="a row has at most 1,600 columns and 8 kB of numbers: leave some out in a transform",
+        )
+    if code in _REFUSED_ROWS:
+        return DataError(
+            f"the table refuses a row: {text}{f' ({error.diag.message_detail})' if error.diag.message_detail else ''}",
+            hint="mend the file, or change the table's constraint or trigger",
         )
     lost = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
     if lost and not code and _REFUSED.search(text):  # a refused login has no SQLSTATE in the driver

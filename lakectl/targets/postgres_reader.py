@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg2
 from psycopg2 import sql
 
-from etl_container.errors import LakectlError, UsageError
+from etl_container.errors import DataError, LakectlError, UsageError
 from etl_container.warehouse import connect, translate
 from lakectl import sqltext
 from lakectl.targets.base import QueryColumn, Rows, Writable
@@ -161,7 +161,7 @@ def told(sql: str) -> Iterator[None]:
             raise UsageError(
                 f"the query would write: {error.diag.message_primary}", hint="add --write if that is what you want"
             ) from error
-        if ours is not None and error.pgcode != "42501":
+        if ours is not None and error.pgcode != "42501" and not isinstance(ours, DataError):
             raise ours from error
         if error.pgcode is None:
             raise
