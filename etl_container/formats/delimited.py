@@ -71,6 +71,8 @@ _DOS_END = re.compile(rb"(?:^|[\r\n])\x1a\Z")
 """Ctrl-Z on a line of its own: where DOS says that a text ends."""
 MAX_NOTES = 64
 """So many rows at the end of a text are looked at for remarks that are as wide as the table."""
+MAX_PADDED = 10
+"""So many remarks as wide as the table may stand below it; more are rows."""
 NOTED_LINES = 5
 """How many lines a note names before it only counts."""
 
@@ -705,7 +707,8 @@ class _DelimitedReader:
             end -= 1
         while end < len(waiting) and not (waiting[end].after_blank or all(map(self._is_remark, waiting[end:]))):
             end += 1
-        return end
+        padded = sum(len(odd.cells) == len(self._labels) and any(odd.cells) for odd in waiting[end:])
+        return end if padded <= MAX_PADDED else len(waiting)
 
     def _is_prose(self, odd: _Odd) -> bool:
         """Whether a record holds texts where values belong, and no value there."""
@@ -812,9 +815,9 @@ def _whole_characters(data: bytes) -> bytes:
 
 
 def _is_note(cells: Cells) -> bool:
-    """Whether a row of a table's width may say something about it, as spreadsheets write it: one text, and no value."""
+    """Whether a row of a table's width may say something about it, as spreadsheets write it: some words, no value."""
     present = [cell for cell in cells if cell is not None]
-    return len(cells) > 2 and len(present) == 1 and bool(present[0]) and not dialects.is_value(present[0])
+    return len(cells) > 2 and len(present) == 1 and " " in present[0].strip() and not dialects.is_value(present[0])
 
 
 def _with_nuls(raw: bytes, taken: int) -> tuple[int, list[int]]:

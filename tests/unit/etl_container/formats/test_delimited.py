@@ -177,6 +177,15 @@ def test_remarks_as_wide_as_the_table_are_notes_below_an_empty_row(rows: int) ->
     assert len(load(text, one_table=True).rows) == rows + 4
 
 
+@pytest.mark.parametrize("below", [["Bob"], ["Ann Smith"] * 11, ["12"], ["2024-01-02"]])
+def test_names_and_values_below_an_empty_row_stay_rows(below: list[str]) -> None:
+    text = "id,name,amount\n" + "1,a,2.5\n" * 9 + ",,\n"
+    for place in range(3):
+        cells = [[None if at != place else name for at in range(3)] for name in below]
+        got = load(text + "".join(",".join(cell or "" for cell in row) + "\n" for row in cells))
+        assert got.rows[10:] == cells
+
+
 def test_a_short_row_below_a_blank_line_stays_a_row() -> None:
     got = load("id,name,amount\n1,a,2.5\n2,b,3.5\n3,c,4.5\n\n4,d\n")
     assert got.rows[-1] == ["4", "d", None]
@@ -486,7 +495,7 @@ def expected(rows: list[Row], width: int) -> list[Row]:
     # What stands below the table: empty rows, and single texts below one of them.
     end = len(kept)
     while end and len(present := [cell for cell in kept[end - 1] if cell is not None]) <= 1:
-        if present and (width < 3 or not present[0] or is_value(present[0])):
+        if present and (width < 3 or " " not in present[0].strip() or is_value(present[0])):
             break
         end -= 1
     below = next((at for at in range(end, len(kept)) if not any(cell is not None for cell in kept[at])), len(kept))
