@@ -160,7 +160,7 @@ def _check(schema: Any, name: str) -> None:
                 what = "a struct that has two fields of one name"
             if what:
                 raise UnreadableObjectError(
-                    f"{name} cannot be read: its column {column.name!r} is or holds {what[:80]}, which no table can.",
+                    f"{name} cannot be read: its column {column.name!r} is or holds {what[:80]}, which cannot be read.",
                     hint="Write the file without that column, or with it as text.",
                 )
             fields += inner

@@ -141,12 +141,27 @@ def _word_xml(path: str) -> tuple[list[str], dict[str, Any]]:
         "".join("\t" if node.tag == f"{word}tab" else node.text or "" for node in block.iter(f"{word}t", f"{word}tab"))
         for block in _part(path, "word/document.xml").iter(f"{word}p")
     ]
-    facts: dict[str, Any] = {}
-    with contextlib.suppress(KeyError):
+    return _pieces("\n".join(lines)), _core_xml(path)
+
+
+def _slides_xml(path: str) -> tuple[list[str], dict[str, Any]]:
+    """The paragraphs of each slide (ECMA-376, part 1, 21.1.2), in the order of their numbers."""
+    drawing = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+    with zipfile.ZipFile(path) as archive:
+        found = [re.fullmatch(r"ppt/slides/slide(\d+)\.xml", name) for name in archive.namelist()]
+    slides = sorted((int(match[1]), match[0]) for match in found if match)
+    blocks = [list(_part(path, name).iter(f"{drawing}p")) for _, name in slides]
+    return [
+        "\n".join("".join(text.text or "" for text in block.iter(f"{drawing}t")) for block in slide) for slide in blocks
+    ], _core_xml(path)
+
+
+def _core_xml(path: str) -> dict[str, Any]:
+    try:
         core = _part(path, "docProps/core.xml")
-        names = {"title": "{*}title", "author": "{*}creator"}
-        facts = {name: core.findtext(tag) for name, tag in names.items()}
-    return _pieces("\n".join(lines)), facts
+    except KeyError:
+        return {}
+    return {"title": core.findtext("{*}title"), "author": core.findtext("{*}creator")}
 
 
 def _part(path: str, name: str) -> Any:
@@ -160,7 +175,10 @@ def _part(path: str, name: str) -> Any:
 def _pptx(path: str) -> tuple[list[str], dict[str, Any]]:
     from pptx import Presentation
 
-    show = Presentation(path)
+    try:
+        show = Presentation(path)
+    except (ValueError, KeyError):  # as in _docx
+        return _slides_xml(path)
     pages = []
     for slide in show.slides:
         lines = []

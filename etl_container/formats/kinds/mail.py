@@ -216,11 +216,19 @@ def _filename(part: Message) -> str:
     return name or f"unnamed{'.eml' if part.get_content_type() == 'message/rfc822' else ''}"
 
 
+def _outlook_text(message: Any, name: str) -> str:
+    """One of a message's texts; in the code page of the West where it is not in the one that the message claims."""
+    try:
+        return str(getattr(message, name) or "")
+    except UnicodeDecodeError as error:
+        return error.object.decode("cp1252", "replace")
+
+
 def _outlook(path: str) -> dict[str, Any]:
     from oxmsg import Message as OutlookMessage
 
     message = OutlookMessage.load(path)
-    body, html = message.body or "", message.html_body or ""
+    body, html = _outlook_text(message, "body"), _outlook_text(message, "html_body")
     if not body.strip() and html:
         body = text_of_html(html)
     headers = dict(message.message_headers)
@@ -228,7 +236,7 @@ def _outlook(path: str) -> dict[str, Any]:
     if isinstance(sent, datetime):
         sent = sent.replace(tzinfo=UTC) if sent.tzinfo is None else sent
     return {
-        "subject": message.subject,
+        "subject": _outlook_text(message, "subject") or None,
         "sender": _listed([_text(message.sender) or ""]),
         "recipients": _listed([formataddr((one.name, one.email_address)) for one in message.recipients]),
         "cc": _listed([_text(headers.get("Cc")) or ""]),

@@ -176,6 +176,16 @@ def test_a_message_of_outlook_is_a_row() -> None:
     assert got["sent_at"].isoformat() == "2026-11-24T09:00:00+00:00"
 
 
+def test_a_message_of_outlook_in_a_code_page_that_it_does_not_claim_is_read() -> None:
+    streams = {
+        "__substg1.0_1000001E": "Schöne Grüße aus dem Süden".encode("cp1252"),
+        "__properties_version1.0": bytes(32)
+        + struct.pack("<IIII", 0x1000001E, 6, 27, 0)
+        + struct.pack("<IIII", 0x3FFD0003, 6, 65001, 0),
+    }
+    assert row(compound(streams), "a.msg")["body"] == "Schöne Grüße aus dem Süden"
+
+
 # Documents
 
 
@@ -280,19 +290,38 @@ def test_rtf_and_opendocument_give_text() -> None:
     assert row(file.getvalue(), "a.odt")["text"] == "Head\nSome words"
 
 
+def changed(document: Any, old: bytes, new: bytes) -> bytes:
+    """A saved office document with ``old`` replaced in its parts."""
+    file, made = io.BytesIO(), io.BytesIO()
+    document.save(file)
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(made, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(old, new))
+    return made.getvalue()
+
+
 def test_a_template_of_word_is_read_though_its_library_refuses_it() -> None:
     from docx import Document
 
     document = Document()
     document.core_properties.title, document.core_properties.author = "Form", "Ada"
     document.add_paragraph("Please fill in the following lines.")
-    file, changed = io.BytesIO(), io.BytesIO()
-    document.save(file)
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(changed, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name).replace(b"document.main+xml", b"template.main+xml"))
-    got = row(changed.getvalue(), "a.dotx")
+    got = row(changed(document, b"document.main+xml", b"template.main+xml"), "a.dotx")
     assert (got["title"], got["author"], got["text"]) == ("Form", "Ada", "Please fill in the following lines.")
+
+
+def test_a_slide_show_is_read_though_its_library_refuses_it() -> None:
+    from pptx import Presentation
+
+    show = Presentation()
+    show.core_properties.title = "Tides"
+    for title in ("The first slide", "The second slide"):
+        show.slides.add_slide(show.slide_layouts[5]).shapes.title.text = title
+    got = rows(changed(show, b"presentation.main+xml", b"slideshow.main+xml"), "a.ppsx")
+    assert [(one["page"], one["text"], one["title"]) for one in got] == [
+        (1, "The first slide", "Tides"),
+        (2, "The second slide", "Tides"),
+    ]
 
 
 # Images and sounds
