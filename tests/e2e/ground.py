@@ -71,7 +71,7 @@ def up() -> None:
             install_emulator()
     except (SystemExit, OSError, subprocess.CalledProcessError) as error:
         print(f"{error}\nno ground for end-to-end tests on this machine", file=sys.stderr)
-        down()
+        stop("dockerd", patience=20)
         raise SystemExit(UNABLE) from error
     with timed("emulator"):
         start_emulator()
@@ -251,8 +251,10 @@ def name_registry() -> None:
 
 def forget_registry() -> None:
     hosts = Path("/etc/hosts")
-    kept = [line for line in hosts.read_text().splitlines(keepends=True) if HOSTS_MARK not in line]
-    hosts.write_text("".join(kept))  # in place: the file may be a mount
+    lines = hosts.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if HOSTS_MARK not in line]
+    if kept != lines:
+        hosts.write_text("".join(kept))  # in place: the file may be a mount
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Deploys that are cut short, and machines without a container engine; minutes long: ``make e2e E2E="-m slow"``."""
+"""Deploys that are cut short; minutes long: ``make e2e E2E="-m slow"``."""
 
 from __future__ import annotations
 
@@ -56,37 +56,3 @@ def cut_short(stage: Stage, word: signal.Signals, moment: float) -> tuple[int, s
         code = started.wait(120)
     steps = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("[")]
     return code, steps[-1][:60] if steps else "nothing"
-
-
-@pytest.mark.slow
-def test_without_a_docker_daemon_buildah_builds_and_pushes_the_image(
-    account: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a sandbox without user namespaces: chroot isolation and plain copies of layers, both by environment."""
-    if ground.found("buildah") is None:
-        ground.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "buildah")
-    registries, storage = tmp_path / "registries.conf", tmp_path / "storage.conf"
-    registries.write_text(f'[[registry]]\nlocation = "{ground.REGISTRY}"\ninsecure = true\n')
-    storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
-    for name, value in {
-        "CONTAINERS_REGISTRIES_CONF": str(registries),
-        "CONTAINERS_STORAGE_CONF": str(storage),
-        "BUILDAH_ISOLATION": "chroot",
-        "STORAGE_DRIVER": "vfs",
-    }.items():
-        monkeypatch.setenv(name, value)
-    base = tmp_path / "base.tar"
-    subprocess.run(["docker", "save", "-o", str(base), ground.PYTHON_NAMES[0]], check=True)
-    subprocess.run(["buildah", "pull", f"docker-archive:{base}"], check=True, capture_output=True)
-    stage = Stage(tmp_path, "slip")
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody-listens")
-    try:
-        done = stage.run("deploy", "--yes", patience=800)
-        assert "with buildah" in done.told
-        stage.run("upload", stage.file("after.csv", "id\n1\n2\n"))
-        assert stage.count("after") == 2
-        for line in done.told.splitlines():
-            if "done in" in line or line.startswith("["):
-                print(line)
-    finally:
-        stage.run("destroy", "--confirm", "dev", code=None)

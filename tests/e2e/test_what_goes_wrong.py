@@ -102,7 +102,7 @@ def _drained(stage: Stage, wanted: int) -> bool:
 @pytest.fixture
 def slow_transform(stage: Stage) -> Iterator[None]:
     """The dataset ``slow`` takes its time."""
-    path = stage.file("transforms/slow.py", "import time\n\ndef transform(df):\n    time.sleep(6)\n    return df\n")
+    path = stage.file("transforms/slow.py", "import time\n\ndef transform(df):\n    time.sleep(12)\n    return df\n")
     stage.run("deploy", "--yes", "--skip-canary")
     yield
     (stage.root / path).unlink()

@@ -4,6 +4,7 @@ Each module mends one room of ministack, by replacing functions of the pinned ve
 
     databases   a cluster in a template is a real PostgreSQL with TLS, whose IAM users log in with tokens
     secrets     what templates say of secrets holds
+    objects     parts of versions
     tasks       Fargate: role credentials, limits, read-only root, images from the account's own registry, state events
     roles       what Lambda and ECS do for a role, they may do only where the role may
     access      what the policy evaluator is asked about: RunTask, PassRole, the Data API's secret, log groups
@@ -15,9 +16,9 @@ What it does not do as AWS does is in ../README.md.
 
 from ministack.app import app
 
-from emulator import access, databases, queues, roles, secrets, stacks, tasks
+from emulator import access, databases, objects, queues, roles, secrets, stacks, tasks
 
-for room in (databases, secrets, tasks, queues, roles, access, stacks):
+for room in (databases, secrets, objects, tasks, queues, roles, access, stacks):
     room.mend()
 
 __all__ = ["app"]
