@@ -155,6 +155,9 @@ def claim(session: Session, ref: ObjectRef, dataset: Dataset, *, again: bool) ->
         again: load it even if it is loaded (the transform or the contract may have changed).
     """
     session.run("lock_key", bucket=ref.bucket, key=ref.key)
+    if dataset.mode is LoadMode.REPLACE_TABLE:
+        # The objects of one table replace one another: what is loaded may change until the table is ours.
+        session.run("lock_table", table=dataset.table)
     for version, ordinal, digest, run in session.run("loaded_version", bucket=ref.bucket, key=ref.key):
         if version == ref.version and not again:
             return Claim("already_loaded", by=run)
