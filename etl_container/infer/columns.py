@@ -504,7 +504,8 @@ def _scan(rest: pa.StringArray, state: State, string: bool) -> State:
         left = rest.slice(_HEAD)
         if not string and state.shapes & shapes.NUMBER:
             state, left = _scan_numbers(left, state)
-        if state.shapes & shapes.ISO:
+        if state.shapes & shapes.ISO or (not string and state.shapes & Shape.YEAR_FIRST):
+            # An ISO date fits the pattern of dates like 2024-1-2, too, and is none of them.
             state, left = _scan_iso(left, state)
         if not string and state.shapes & (shapes.ORDERED | Shape.YEAR_FIRST | Shape.NAMED_MONTH):
             state, left = _scan_dates(left, state)
@@ -547,18 +548,22 @@ def _skeletons(texts: pa.StringArray) -> pa.StringArray:
 def _scan_dates(rest: pa.StringArray, state: State) -> tuple[State, pa.StringArray]:
     """Dates that are not in ISO form: each distinct day once, the time of day by patterns."""
     clock = shapes.STRICT_CLOCK_PATTERN
-    named = (shapes.YEAR_FIRST_DAY, shapes.ORDERED_DAY, shapes.NAMED_DAY)
-    patterns = [re.sub(r"\?P<\w>", "?:", pattern) for pattern in named]
+    days = (
+        (Shape.YEAR_FIRST, shapes.YEAR_FIRST_DAY),
+        (shapes.ORDERED, shapes.ORDERED_DAY),
+        (Shape.NAMED_MONTH, shapes.NAMED_DAY),
+    )
+    patterns = [re.sub(r"\?P<\w>", "?:", pattern) for shape, pattern in days if state.shapes & shape]
     found = matches(rest, rf"(?:{'|'.join(patterns)})(?:{clock})?") if len(rest) else np.zeros(0, bool)
     if not found.any():
         return state, rest
     dates = pc.filter(rest, booleans(found))
     timed = pc.match_substring(dates, ":")
     if pc.any(timed).as_py():
-        state |= State(Shape.CLOCK)
         if pc.any(pc.match_substring_regex(dates, r":[0-9]{2}\.[0-9]{7}")).as_py():
             state |= State(Shape.NANOS)
-        dates = pc.replace_substring_regex(dates, "[ T,]{1,2}[0-9]{1,2}:.*$", "")
+        # One time of day stands for all, in a form that makes no ISO timestamp of its day.
+        dates = pc.replace_substring_regex(dates, "[ T,]{1,2}[0-9]{1,2}:.*$", ",0:00")
     for day in pc.unique(dates).to_pylist():
         state |= shapes.classify_date(day)
     return state, pc.filter(rest, booleans(~found))

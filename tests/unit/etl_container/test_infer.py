@@ -555,3 +555,19 @@ def test_kernels_find_what_looking_at_each_value_finds(values: list[str | None],
 def test_a_decimal_sign_or_an_order_of_dates_that_there_is_not_is_a_clear_error(setting: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         parse_read("sales", setting)
+
+
+DATES = (
+    *("2024-1-2", "2024-12-31", "2024-12-31 23:59", "2024-01-02T03:04:05", "2024-01-02 03:04:05.1234567"),
+    *("2024-1-2 3:04", "2024-1-2 11:59 PM", "2024-12-31 11:59 PM", "2024-12-31,10:00", "2024-12-31 7:05"),
+    *("2024/1/2", "2024/01/02 10:00", "2024.1.2", "03/04/2024", "13/04/2024 10:00", "2024-12-31T10:00Z", "3 Jan 2024"),
+)
+
+
+@pytest.mark.parametrize("first", DATES)
+def test_dates_of_two_forms_are_seen_alike_by_kernels_and_one_by_one(first: str) -> None:
+    for second in DATES:
+        expected = classify(first) | classify(second)
+        found = observe(pa.array([first] * 60 + [second] * 3, pa.string()), State())
+        assert found.hopeless == expected.hopeless
+        assert found.hopeless or found == expected, (first, second)
