@@ -213,8 +213,8 @@ class EmbeddedPostgres:
                 return
             last = self._is_last_user()
             self._drop()
-            if last:
-                _until(lambda: not self._has_keeper(), _GOODBYE)
+            if last and _until(lambda: not self._has_keeper(), _GOODBYE) and self._alive():
+                self._stop_orphan()
             self._disown()
 
     def __enter__(self) -> Self:
@@ -297,9 +297,7 @@ class EmbeddedPostgres:
     def _is_last_user(self) -> bool:
         assert self._users is not None
         if _try_lock(self._users, fcntl.LOCK_EX):
-            if not self._has_keeper():
-                self._interrupt()  # its keeper was killed: we do its work, under the same lock
-                _until(lambda: not self._alive(), _GOODBYE)
+            self._stop_without_keeper()
             return True
         # Others hold it shared; or the keeper, granted between the two halves of the conversion (flock(2)).
         os.close(self._users)
@@ -312,6 +310,24 @@ class EmbeddedPostgres:
             return not _try_lock(probe, fcntl.LOCK_SH)
         finally:
             os.close(probe)
+
+    def _stop_without_keeper(self) -> None:
+        """Stop a server whose keeper was killed: we do its work, under the same exclusive lock, which is ours."""
+        if not self._has_keeper():
+            self._interrupt()
+            _until(lambda: not self._alive(), _GOODBYE)
+
+    def _stop_orphan(self) -> None:
+        """Stop a server whose keeper died while its last user left: a process lets go of its locks a moment later."""
+        try:
+            users = self._open_lock("users.lock", create=False)
+        except OSError:
+            return
+        try:
+            if _try_lock(users, fcntl.LOCK_EX):
+                self._stop_without_keeper()
+        finally:
+            os.close(users)
 
     def _drop(self) -> None:
         # Closed, never unlocked: unlocking would also take the lock from a process that forked from this one.

@@ -314,6 +314,22 @@ def test_the_last_user_stops_a_server_whose_keeper_was_killed(root: Path) -> Non
     assert within(10, lambda: not alive(pid))
 
 
+def test_a_keeper_that_dies_while_the_last_user_leaves_leaves_no_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedPostgres(root)
+    server.acquire()
+    pid = pid_of(server)
+    keeper = psutil.Process(pid).ppid()
+    os.kill(keeper, signal.SIGKILL)
+    assert within(10, lambda: not alive(keeper))
+    really = EmbeddedPostgres._has_keeper
+    seems_to_live = iter([True])
+    monkeypatch.setattr(EmbeddedPostgres, "_has_keeper", lambda self: next(seems_to_live, False) or really(self))
+    server.release()
+    assert within(10, lambda: not alive(pid))
+
+
 def test_a_killed_server_is_started_again(root: Path) -> None:
     with EmbeddedPostgres(root) as server:
         pid = pid_of(server)
