@@ -192,7 +192,8 @@ class Loader:
         ]
 
     def _shaper(self, reader: TableReader, sample: list[RawBatch]) -> Shaper:
-        labels = reader.labels
+        # A column that a pass before this one met late is not among the reader's yet.
+        labels = max(reader.labels, self._inference.labels, key=len)
         shaper = Shaper(
             self.dataset, self._inference, labels, self.transform, self._outputs, self.directory, self.rejects
         )

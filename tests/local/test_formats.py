@@ -171,3 +171,14 @@ def test_every_inferred_type_arrives_in_postgresql(lake: Lake) -> None:
         ("007", Decimal("92233720368547758070"), datetime(2024, 1, 2, 1, 4, 5, tzinfo=UTC), True),
         ("008", Decimal(5), datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), False),
     ]
+
+
+@pytest.mark.parametrize("transform", [None, "def transform(df):\n    return df\n"])
+def test_a_key_that_first_appears_after_the_sample_is_a_column(lake: Lake, transform: str | None) -> None:
+    if transform:
+        lake.transform("t.py", transform)
+    lines = [f'{{"a": {n}, "text": "of some length"}}' for n in range(40_000)]
+    lines += [f'{{"a": {n}, "late": "x"}}' for n in range(100)]
+    assert lake.upload("t.jsonl", "\n".join(lines)).rows == 40_100
+    assert lake.sql("select count(*), count(late), count(text) from t") == [(40_100, 100, 40_000)]
+    assert lake.upload("two.json", '{"b": 1} "x"', "u").rows == 2
