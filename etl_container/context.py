@@ -18,7 +18,7 @@ from etl_container.errors import InfrastructureError
 DISTRIBUTION: Final = "lakectl"
 
 NEEDED: Final = (
-    *("backports.zstd", "boto3", "chardet", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq"),
+    *("backports.zstd", "boto3", "chardet", "duckdb", "fastavro", "msgspec", "orjson", "pandas", "pandera", "pgpq"),
     *("psycopg2-binary", "pyarrow", "python-calamine"),
     *("lxml", "pillow", "py3langid", "pypdf", "python-docx", "python-oxmsg", "python-pptx", "striprtf", "tinytag"),
 )

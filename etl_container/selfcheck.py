@@ -13,8 +13,16 @@ import pkgutil
 import etl_container
 
 LATE = (
-    *("boto3", "duckdb", "fastavro", "orjson", "pandas", "pandera", "pgpq", "psycopg2", "python_calamine"),
-    *("chardet", "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.feather", "pyarrow.orc"),
+    *("boto3", "duckdb", "fastavro", "msgspec", "orjson", "pandas", "pandera", "pgpq", "psycopg2"),
+    *(
+        "python_calamine",
+        "chardet",
+        "pyarrow.compute",
+        "pyarrow.csv",
+        "pyarrow.dataset",
+        "pyarrow.feather",
+        "pyarrow.orc",
+    ),
     *("pyarrow.json", "pyarrow.parquet"),
     *("PIL.Image", "docx", "lxml.html", "oxmsg", "pptx", "py3langid", "pypdf", "striprtf.striprtf", "tinytag"),
 )

@@ -4,8 +4,8 @@ Two scanners cut the bytes into blocks of whole records without parsing them: :c
 :class:`_Values` at the commas of the outermost array (or where an outermost object closes), so that an array of any
 size streams. A block is parsed by orjson as RFC 8259 has it. Only the records that orjson cannot keep exactly (numbers
 beyond 64 bits or a double's digits, lone surrogates, NUL) or refuses are looked at again, one by one, by the standard
-library's parser; what that refuses too is a reject and never ends the load. :class:`_Columns` turns parsed records
-into string columns with their :class:`Kind`.
+library's parser; what that refuses too is a reject and never ends the load. ``json_columns`` turns parsed records into
+string columns with their :class:`Kind`, and lets blocks whose records look like those before them skip the dicts.
 
 Numbers keep their value: integers of any size, decimals of any length. A lone surrogate and U+0000, which RFC 8259
 allows and PostgreSQL cannot hold, become U+FFFD with a note. Of a repeated key the last value counts, as in
@@ -20,21 +20,21 @@ import gc
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, DecimalException
 from itertools import islice
-from operator import itemgetter
 from typing import Any, BinaryIO, Final, cast
 
+import msgspec
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from etl_container.arrays import integers
 from etl_container.errors import ConfigError, UnreadableObjectError
-from etl_container.formats.base import Description, Kind, RawBatch, ReadOptions, Reject, RejectSink, Source
+from etl_container.formats.base import Description, RawBatch, ReadOptions, Reject, RejectSink, Source
 from etl_container.formats.compression import read_fully
+from etl_container.formats.json_columns import Columns, Decoder, ExactNumber
 
 BLOCK_BYTES: Final = 2 << 20
 """Bytes of JSON that are parsed into one batch (more when a single record is larger)."""
@@ -42,12 +42,7 @@ BLOCK_BYTES: Final = 2 << 20
 MAX_RECORD_BYTES: Final = 64 << 20
 """Bytes that one record may have: it is parsed whole, which takes several times as much memory."""
 
-MAX_COLUMNS: Final = 1_600
-"""PostgreSQL's limit (MaxHeapAttributeNumber)."""
-
 _HEAD_BYTES: Final = 1 << 20
-_VALUE: Final = "value"
-"""The label of records that are no objects."""
 
 _ENVELOPES: Final = frozenset(
     {"data", "results", "result", "items", "records", "rows", "features", "value", "values", "entries", "objects"}
@@ -81,7 +76,7 @@ class JsonReader:
         self._options = options
         self._rejects = rejects
         self._format = found
-        self._columns = _Columns(source.name)
+        self._columns = Columns(source.name, flatten=options.flatten)
         self._parser = _Parser(exact_decimals=options.exact_decimals)
         self._notes: list[str] = []
         with source.open() as stream:
@@ -117,14 +112,25 @@ class JsonReader:
             ordinal += len(block)
 
     def _batch(self, block: _Block, ordinal: int) -> RawBatch | None:
-        values, ordinals = self._parse(block, ordinal)
+        delicate = self._parser.is_delicate(block.data)
+        if not delicate and (records := self._alike(block)) is not None:
+            return RawBatch(*self._columns.of_alike(records), ordinal)
+        values, ordinals = self._parse(block, ordinal, delicate)
         if not values:
             return None
-        rows = _as_rows(values)
-        if self._options.flatten:
-            rows = [_flattened(row) for row in rows]
-        data, kinds = self._columns.build(rows)
-        return RawBatch(data, kinds, ordinal, None if ordinals is None else pa.array(ordinals, pa.int64()))
+        data, kinds = self._columns.of_values(values)
+        return RawBatch(data, kinds, ordinal, None if ordinals is None else integers(np.array(ordinals, np.int64)))
+
+    def _alike(self, block: _Block) -> list[Any] | None:
+        """The block's records, where they all look like records before them."""
+        decoder = self._columns.decoder
+        if decoder is None:
+            return None
+        try:
+            return block.parse(decoder)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            self._columns.unlike()
+            return None
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         wanted = iter(records)
@@ -139,13 +145,11 @@ class JsonReader:
             if record is None:
                 return
 
-    def _parse(self, block: _Block, ordinal: int) -> tuple[list[Any], list[int] | None]:
+    def _parse(self, block: _Block, ordinal: int, delicate: bool) -> tuple[list[Any], list[int] | None]:
         """The block's records, and their ordinals when some were rejected."""
-        if not self._parser.is_delicate(block.data):
-            try:
-                return block.parse(), None
-            except orjson.JSONDecodeError:
-                pass
+        if not delicate:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                return block.parse(_ANY), None
         values, ordinals = [], []
         for index in range(len(block)):
             try:
@@ -273,6 +277,8 @@ class _Transcoding(io.RawIOBase):
         super().close()
 
 
+_ANY: Final = Decoder(orjson.loads, orjson.loads)
+
 # --- cutting into records --------------------------------------------------------------------------------------------
 
 
@@ -302,16 +308,16 @@ class _Block:
         begins = start + len(element) - len(element.lstrip())
         return self._line + self.data.count(b"\n", 0, begins)
 
-    def parse(self) -> list[Any]:
+    def parse(self, decoder: Decoder) -> list[Any]:
         """All records at once.
 
         Raises:
-            orjson.JSONDecodeError: at least one of them is not JSON.
+            orjson.JSONDecodeError: at least one of them is not JSON; or what the decoder raises.
         """
         if not self._is_list:
-            data = self.data
-            return [orjson.loads(data[start:end]) for start, end in zip(self._starts, self._ends, strict=True)]
-        values = cast(list[Any], orjson.loads(b"".join((b"[", self.data, b"]"))))
+            data, one = self.data, decoder.one
+            return [one(data[start:end]) for start, end in zip(self._starts, self._ends, strict=True)]
+        values = decoder.many(b"".join((b"[", self.data, b"]")))
         if len(values) != len(self):
             raise orjson.JSONDecodeError("the records' bounds are not where they seem", "", 0)
         return values
@@ -339,9 +345,8 @@ class _LineBlock(_Block):
         numbers = (number for number, text in enumerate(self._lines) if text and not text.isspace())
         return self._line + next(islice(numbers, index, None))
 
-    def parse(self) -> list[Any]:
-        loads = orjson.loads
-        return [loads(element) for element in self._elements]
+    def parse(self, decoder: Decoder) -> list[Any]:
+        return list(map(decoder.one, self._elements))
 
 
 class _Lines:
@@ -639,13 +644,6 @@ def _opens_table(text: str, position: int) -> bool:
 # --- parsing, exactly ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ExactNumber:
-    """A number that neither a 64-bit integer nor a double can hold, as it is written."""
-
-    text: str
-
-
 _NUMERIC: Final = bytes(ord("0") if chr(c) in "0123456789.-" else ord(" ") for c in range(256))
 _WHITESPACE: Final = b" \t\r\n"
 _BEFORE_NUMBER: Final = (b"", b":", b",", b"[", b" ", b"\t", b"\r", b"\n")
@@ -765,175 +763,3 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     return value
-
-
-# --- records to columns ----------------------------------------------------------------------------------------------
-
-
-def _as_rows(values: list[Any]) -> list[dict[str, Any]]:
-    """Objects as they are; anything else under the label ``value``; null as a row of nulls."""
-    if set(map(type, values)) == {dict}:
-        return values
-    return [value if type(value) is dict else {} if value is None else {_VALUE: value} for value in values]
-
-
-def _flattened(row: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    _flatten_into(flat, row, "")
-    return flat
-
-
-def _flatten_into(flat: dict[str, Any], row: dict[str, Any], prefix: str) -> None:
-    for key, value in row.items():
-        if type(value) is dict:
-            _flatten_into(flat, value, f"{prefix}{key}.")
-        else:
-            label = prefix + key
-            while label in flat:
-                label += "_"
-            flat[label] = value
-
-
-class _Columns:
-    """The labels met so far, and how rows become columns under them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._labels: dict[str, None] = {}
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(self._labels)
-
-    def build(self, rows: list[dict[str, Any]]) -> tuple[Any, tuple[Kind, ...]]:
-        """A record batch with one string column per label, and the kinds of the columns' values."""
-        shapes = dict.fromkeys(map(tuple, rows))
-        for shape in shapes:
-            self._labels.update(dict.fromkeys(shape))
-        if not self._labels:
-            self._labels[_VALUE] = None
-        if len(self._labels) > MAX_COLUMNS:
-            raise UnreadableObjectError(
-                f"{self._name} has records with more than {MAX_COLUMNS:,} different keys: too many for a table.",
-                hint="Put the keys that vary into one nested object, which becomes a jsonb column.",
-            )
-        in_all = set.intersection(*map(set, islice(shapes, 100))) if len(shapes) <= 100 else set()
-        arrays, kinds = [], []
-        for label in self._labels:
-            values = list(map(itemgetter(label), rows)) if label in in_all else [row.get(label) for row in rows]
-            array, kind = _column(values)
-            arrays.append(array)
-            kinds.append(kind)
-        return pa.RecordBatch.from_arrays(arrays, names=list(self._labels)), tuple(kinds)
-
-
-def _column(values: list[Any]) -> tuple[Any, Kind]:
-    types = set(map(type, values))
-    types.discard(type(None))
-    kind = Kind(0)
-    for python_type in types:
-        kind |= _KINDS[python_type]
-    if len(types) == 1:
-        return _BUILDERS[types.pop()](values), kind
-    if not types:
-        return pa.nulls(len(values), pa.string()), kind
-    if Kind.NESTED in kind:
-        return _json_texts(values), kind
-    return pa.array([None if v is None else _PLAIN[type(v)](v) for v in values], pa.string()), kind
-
-
-def _strings(values: list[Any]) -> Any:
-    return pa.array(values, pa.string())
-
-
-def _integers(values: list[Any]) -> Any:
-    try:
-        return pa.array(values, pa.int64()).cast(pa.string())
-    except OverflowError:
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-def _doubles(values: list[Any]) -> Any:
-    numbers = pa.array(values, pa.float64())
-    texts = numbers.cast(pa.string())
-    if pc.any(pc.equal(pc.floor(numbers), numbers)).as_py():
-        # 1.0 keeps its point: a column of doubles must not turn into integers.
-        bare = pc.invert(pc.match_substring_regex(texts, "[.en]"))
-        texts = pc.if_else(bare, pc.binary_join_element_wise(texts, ".0", ""), texts)
-    return texts
-
-
-def _booleans(values: list[Any]) -> Any:
-    return pa.array(values, pa.bool_()).cast(pa.string())
-
-
-def _json_texts(values: list[Any]) -> Any:
-    try:
-        return pa.array([None if value is None else _dumped(value) for value in values], pa.string())
-    except TypeError:  # orjson writes 254 levels, and reads more
-        return pa.array([None if value is None else _deep_text(value) for value in values], pa.string())
-
-
-def _dumped(value: Any) -> bytes:
-    return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS)
-
-
-def _deep_text(value: Any) -> bytes:
-    """JSON text of a value nested at any depth."""
-    parts: list[bytes] = []
-    waiting: list[tuple[bytes, Any]] = [(b"", value)]
-    while waiting:
-        before, item = waiting.pop()
-        parts.append(before)
-        if item is _NOTHING:
-            continue
-        if type(item) is dict:
-            parts.append(b"{")
-            inner = [((b"," if at else b"") + _dumped(key) + b":", item[key]) for at, key in enumerate(item)]
-            waiting += [(b"}", _NOTHING), *reversed(inner)]
-        elif type(item) is list:
-            parts.append(b"[")
-            waiting += [(b"]", _NOTHING), *reversed([(b"," if at else b"", one) for at, one in enumerate(item)])]
-        else:
-            parts.append(_dumped(item))
-    return b"".join(parts)
-
-
-_NOTHING: Final = object()
-
-
-def _exact_numbers(values: list[Any]) -> Any:
-    return pa.array([None if value is None else value.text for value in values], pa.string())
-
-
-def _fragment(value: Any) -> Any:
-    if isinstance(value, ExactNumber):
-        return orjson.Fragment(value.text)
-    raise TypeError(type(value))
-
-
-_KINDS: Final[dict[type, Kind]] = {
-    str: Kind.STRING,
-    int: Kind.NUMBER,
-    float: Kind.NUMBER,
-    ExactNumber: Kind.NUMBER,
-    bool: Kind.BOOLEAN,
-    dict: Kind.NESTED,
-    list: Kind.NESTED,
-}
-_BUILDERS: Final[dict[type, Callable[[list[Any]], Any]]] = {
-    str: _strings,
-    int: _integers,
-    float: _doubles,
-    ExactNumber: _exact_numbers,
-    bool: _booleans,
-    dict: _json_texts,
-    list: _json_texts,
-}
-_PLAIN: Final[dict[type, Callable[[Any], str]]] = {
-    str: str,
-    int: str,
-    float: repr,
-    ExactNumber: lambda value: cast(str, value.text),
-    bool: lambda value: "true" if value else "false",
-}

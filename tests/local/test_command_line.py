@@ -132,10 +132,20 @@ MESSY_TYPES = (
 )
 
 
-def test_a_load_without_a_transform_imports_neither_pandas_nor_pydantic(lakectl: Lakectl, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(MESSY_TYPES)
+MESSY_JSON = (
+    '{"n":1,"x":1.5,"id":"6f1c9e0e-5f0b-4d43-9d6a-000000000001","o":{"k":[1,"ä"]},"flag":true,"mixed":1}\n'
+    '{"n":-2,"x":null,"id":null,"o":null,"at":"2024-01-01T10:00:00Z","mixed":"a"}\n'
+    '{}\nno JSON\n{"n":12345678901234567890123,"x":2.0,"id":"6f1c9e0e-5f0b-4d43-9d6a-000000000002","o":[]}\n'
+)
+
+
+@pytest.mark.parametrize(("name", "content"), [("t.csv", MESSY_TYPES), ("t.jsonl", MESSY_JSON)])
+def test_a_load_without_a_transform_imports_neither_pandas_nor_pydantic(
+    lakectl: Lakectl, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
     code = (
-        "import sys; from lakectl.cli.app import main; status = main(['upload', 't.csv', '--quiet']);"
+        f"import sys; from lakectl.cli.app import main; status = main(['upload', '{name}', '--quiet']);"
         "heavy = {'pandas', 'pandera', 'pydantic', 'duckdb', 'sqlalchemy', 'boto3'};"
         "print(sorted(heavy & set(sys.modules))); sys.exit(status)"
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_container.errors import ConfigError, UnreadableObjectError
-from etl_container.formats import json_reader, open_table
+from etl_container.formats import json_columns, json_reader, open_table
 from etl_container.formats.base import Kind, RawBatch, ReadOptions, Reject, Source, TableReader
 
 
@@ -249,12 +249,13 @@ def test_whitespace_alone_is_empty() -> None:
         rows_of(b" \n ")
 
 
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(10**25), 10**25)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+    | TEXTS
     | st.sampled_from(['"', "\\", '\\"', "}", "]", "[{", ",", "\\\\", "\n"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", '"', "}"]), inner, max_size=3),
     max_leaves=5,
@@ -294,6 +295,104 @@ def test_any_records_come_back_whatever_the_layout_and_the_block(records: list[d
     assert located == records
     expected = [{key: value for key, value in record.items() if value is not None} for record in records]
     assert [_comparable(r) for r in back] == [_comparable(r) for r in expected]
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-5, 2**64) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+OBJECTS = st.fixed_dictionaries({}, optional={"x": LEAVES, "y": st.lists(LEAVES, max_size=2), "ü": LEAVES})
+NESTED = st.fixed_dictionaries({}, optional={"a": LEAVES, "b": OBJECTS | st.none(), "c": OBJECTS, "d": LEAVES})
+
+
+def read_in_blocks(
+    data: bytes, found: str, *, flatten: bool, general: bool = False, block: int = 100
+) -> tuple[list[dict], dict[str, Kind], int]:
+    """The rows, the kinds of their columns, and how many of the blocks were found to look like those before them.
+
+    With ``general`` none is looked at in that way.
+    """
+    alike = 0
+    of_alike = json_columns.Columns.of_alike
+
+    def counted(columns: json_columns.Columns, records: list) -> tuple:
+        nonlocal alike
+        alike += 1
+        return of_alike(columns, records)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_reader, "BLOCK_BYTES", block)
+        patch.setattr(json_columns.Columns, "of_alike", counted)
+        if general:
+            patch.setattr(json_columns._Known, "decoder", lambda _known: None)
+        rejects = Rejects()
+        source = Source("t.json", len(data), lambda: io.BytesIO(data))
+        reader = json_reader.open_json(source, ReadOptions(flatten=flatten), rejects, found)
+        rows: list[dict] = []
+        kinds: dict[str, Kind] = {}
+        for batch in reader.batches():
+            rows += batch.data.to_pylist()
+            for label, kind in zip(reader.labels, batch.kinds, strict=True):
+                kinds[label] = kinds.get(label, Kind(0)) | kind
+        rows += [{"reject": reject.text, "reason": reject.reason, "record": reject.record} for reject in rejects.all]
+    return rows, kinds, alike
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    records=st.lists(NESTED, min_size=1, max_size=6),
+    late=NESTED,
+    flatten=st.booleans(),
+    found=st.sampled_from(["json", "jsonl"]),
+)
+def test_records_that_look_like_those_before_them_give_the_same_rows(
+    records: list[dict], late: dict, flatten: bool, found: str
+) -> None:
+    lines = [json.dumps(record, ensure_ascii=False) for record in [*records * 12, late, *records]]
+    data = ("\n".join(lines) if found == "jsonl" else f"[{','.join(lines)}]").encode()
+    rows, kinds, _ = read_in_blocks(data, found, flatten=flatten)
+    general_rows, general_kinds, none = read_in_blocks(data, found, flatten=flatten, general=True)
+    assert none == 0
+    assert kinds == general_kinds
+    mixed = {label for label, kind in kinds.items() if kind & Kind.NESTED and kind != Kind.NESTED}
+    assert [_quoted(row, mixed) for row in rows] == [_quoted(row, mixed) for row in general_rows]
+
+
+def _quoted(row: dict, mixed: set[str]) -> dict:
+    """In a column that may hold nested values a string is JSON text or bare, and becomes the same JSON in the table."""
+    return {label: value.strip('"') if label in mixed and value else value for label, value in row.items()}
+
+
+USUAL = [b'{"a":%d,"b":{"c":%d.5,"d":null},"e":[%d]}' % (n, n, n) for n in range(100)]
+
+
+@pytest.mark.parametrize("flatten", [True, False])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        b'{"a":1,"b":{"c":0.5,"d":null},"e":[1],"new":2}',
+        b'{"a":1,"b":{"c":0.5,"d":null,"new":2},"e":[1]}',
+        b'{"a":"text","b":{"c":0.5},"e":[1]}',
+        b'{"a":1.0,"b":{"c":1},"e":[1]}',
+        b'{"a":12345678901234567890123,"b":{"c":0.5},"e":[1.23456789012345678901]}',
+        b'{"a":1,"b":null,"e":null}',
+        b'{"a":1,"b":7,"e":{"x":1}}',
+        b'{"e":["\\ud83d"],"b":{"c":0.5}}',
+        b'{"e":["\\u0000"]}',
+        b'{"a":1,"a":2,"b":{"c":1},"b":{"d":null}}',
+        b'{"\\u0061":5,"b":{}}',
+        b'{"a":1,"b":{"c":"\xff"},"e":["\xff"]}',
+        b'{"a":1,"b":{"c":1},"e":[1]} {"a":1}',
+        b'{"a":1,"b":{"c":1},"e":[1}',
+        b'{"a":1e999,"e":["\x01"]}',
+        b"[1]",
+        b"null",
+    ],
+)
+def test_one_odd_record_among_usual_ones_costs_nothing_but_time(odd: bytes | None, flatten: bool) -> None:
+    lines = [*USUAL, *([odd] if odd else []), *USUAL]
+    data = b"\n".join(lines)
+    rows, kinds, alike = read_in_blocks(data, "jsonl", flatten=flatten)
+    assert (rows, kinds, 0) == read_in_blocks(data, "jsonl", flatten=flatten, general=True)
+    assert alike > len(data) / 100 / 4
 
 
 def _comparable(record: dict) -> dict:
