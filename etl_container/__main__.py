@@ -28,17 +28,18 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from etl_container.bundled import BundledLake, unpack
-from etl_container.errors import ConfigError, DeadlineError, LakectlError, WarehouseUnavailableError
+from etl_container.errors import ConfigError, DeadlineError, LakectlError
 from etl_container.report import Event, Landing, Loading, LoadReport, Notice
 from etl_container.settings import Order, Settings, Wanted, from_environment, location, wanted
 
 if TYPE_CHECKING:
+    from etl_container.objects import ObjectRef
     from etl_container.warehouse import Session
 
 SEVERITY: Final = (1, 130, 8, 7, 5, 4, 3, 2, 6, 0)
@@ -84,24 +85,32 @@ def _work(settings: Settings, order: Order, task: _Task, scratch: Path) -> None:
         if order.action == "undo":
             _undo(settings, order, lake, session, task)
             return
-        for number, one in enumerate(objects):
-            task.left = objects[number:]
-            with task.timed("load"):
-                task.report(_load(one, settings, lake, session, again=order.action == "reload"))
-        task.left = ()
+        task.left = len(objects)
+        with task.timed("load"):
+            for report in _reports(objects, settings, lake, session, again=order.action == "reload"):
+                task.report(report)
 
 
-def _load(one: Wanted, settings: Settings, lake: BundledLake, session: Session, *, again: bool) -> LoadReport:
-    """Process one object. What concerns it alone is a report; what stops all of them raises."""
-    from etl_container.pipeline import process_object
+def _reports(
+    objects: Sequence[Wanted], settings: Settings, lake: BundledLake, session: Session, *, again: bool
+) -> Iterator[LoadReport]:
+    """Process the objects. What concerns one alone is a report; what stops all of them raises."""
+    from etl_container.pipeline import process_objects
 
-    try:
-        ref = settings.store.find(one.key, one.version, sequencer=one.sequencer, etag=one.etag)
-        return process_object(ref, lake, settings.store, session, again=again, on_event=Told())
-    except (WarehouseUnavailableError, DeadlineError):
-        raise
-    except LakectlError as error:
-        return _unprocessed(one, lake, error)
+    refused = []
+
+    def found() -> Iterator[ObjectRef]:
+        for one in objects:
+            try:
+                lake.dataset_of(one.key)
+                yield settings.store.find(one.key, one.version, sequencer=one.sequencer, etag=one.etag)
+            except DeadlineError:
+                raise
+            except LakectlError as error:
+                refused.append(_unprocessed(one, lake, error))
+
+    yield from process_objects(found(), lake, settings.store, session, again=again, on_event=Told())
+    yield from refused
 
 
 def _undo(settings: Settings, order: Order, lake: BundledLake, session: Session, task: _Task) -> None:
@@ -162,7 +171,8 @@ class _Task:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.reports: list[LoadReport] = []
-        self.left: tuple[Wanted, ...] = ()
+        self.left = 0
+        """Objects that nothing was told of yet."""
         self.undone: dict[str, Any] | None = None
         self.session: Session | None = None
         self.seconds: dict[str, float] = {}
@@ -172,6 +182,7 @@ class _Task:
 
     def report(self, report: LoadReport) -> None:
         self.reports.append(report)
+        self.left -= 1
         self.codes.append(report.exit_code)
         log(report.state, **{name: value for name, value in _plain(report).items() if name != "state"})
         if self.signal is not None:  # the pipeline made a report of the interruption: go no further
@@ -206,7 +217,7 @@ class _Task:
         counts: dict[str, int] = {}
         for report in self.reports:
             counts[report.state] = counts.get(report.state, 0) + 1
-        facts |= {"counts": counts, "unprocessed": len(self.left), "peak_memory": peak_memory()}
+        facts |= {"counts": counts, "unprocessed": self.left, "peak_memory": peak_memory()}
         facts["seconds"] = {name: round(it, 3) for name, it in self.seconds.items()}
         facts["seconds"]["total"] = round(time.monotonic() - self.started, 3)
         reports = [_short(report) for report in self.reports]

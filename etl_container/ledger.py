@@ -8,6 +8,7 @@ changes what is loaded happens inside the load's own transaction.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,9 @@ _RUN_SPACE = 0x1A4E
 
 _PAGE = 1000
 """Rejects written by one statement."""
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A NUL character in JSON text, but no backslash before a text that looks like one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,40 +104,50 @@ def list_runs(
 
 
 def begin(
-    session: Session, ref: ObjectRef, dataset: Dataset, *, kind: str = "load", media_type: str | None = None
-) -> int:
-    """Record an object version and a new run of it; commits at once. Returns the run's id."""
-    where = _where(ref)
-    session.run(
-        "record_object",
-        **where,
-        ordinal=ref.ordinal,
-        dataset=dataset.name,
-        size=ref.size,
-        digest=ref.digest,
-        media_type=media_type or ref.media_type,
-        landed=ref.landed,
-    )
+    session: Session, refs: Sequence[ObjectRef], dataset: Dataset, media_types: Sequence[str | None]
+) -> list[int]:
+    """Record versions of different objects of one bucket and a new run of each; commits at once.
+
+    Args:
+        media_types: of each object, as its content tells it; None: by its name.
+
+    Returns:
+        The runs' ids, in the order of ``refs``.
+    """
+    told = [
+        {
+            "key": ref.key,
+            "version": ref.version,
+            "ordinal": ref.ordinal,
+            "size": ref.size,
+            "digest": ref.digest,
+            "media_type": media_type or ref.media_type,
+            "landed": ref.landed.isoformat(),
+        }
+        for ref, media_type in zip(refs, media_types, strict=True)
+    ]
     with session.transaction():
-        run = int(session.run("begin_run", **where, kind=kind, dataset=dataset.name, table=dataset.table)[0][0])
-        session.run("hold_run", space=_RUN_SPACE, run=run % (1 << 31))
-    return run
+        session.run("record_objects", bucket=refs[0].bucket, dataset=dataset.name, objects=_json(told))
+        runs = begin_within(session, refs, dataset, kind="load")
+        session.run("hold_runs", space=_RUN_SPACE, runs=runs)
+    return runs
 
 
-def release(session: Session, run: int) -> None:
-    """Say that a run needs its sign of life no more; for connections that live on."""
-    session.execute("select pg_advisory_unlock(%s, %s)", (_RUN_SPACE, run % (1 << 31)))
+def release(session: Session, runs: Sequence[int]) -> None:
+    """Say that runs need their sign of life no more; for connections that live on."""
+    session.run("release_runs", space=_RUN_SPACE, runs=list(runs))
 
 
-def forget(session: Session, run: int) -> None:
-    """Take back a run that never began: another load was in the way."""
-    session.execute("delete from lake.runs where id = %s and state = 'running'", (run,))
+def forget(session: Session, runs: Sequence[int]) -> None:
+    """Take back runs that never began: another load was in the way."""
+    session.run("forget_runs", runs=list(runs))
 
 
-def result(session: Session, run: int | None) -> tuple[int, int, str | None]:
-    """The rows and rejects of a run, and the transform that it applied (see :func:`etl_container.transform.mark`)."""
-    found = session.run("get_run_result", run=run)
-    return (int(found[0][0] or 0), int(found[0][1] or 0), found[0][2]) if found else (0, 0, None)
+def results(session: Session, runs: Sequence[int | None]) -> dict[int, tuple[int, int, str | None]]:
+    """The rows and rejects of runs, and the transform that each applied (:func:`etl_container.transform.mark`)."""
+    known = [run for run in runs if run is not None]
+    found = session.run("results_of_runs", runs=known) if known else []
+    return {run: (int(rows or 0), int(rejects or 0), transform) for run, rows, rejects, transform in found}
 
 
 def bury(session: Session) -> None:
@@ -143,36 +157,57 @@ def bury(session: Session) -> None:
         session.run("fail_objects_of_runs", runs=dead)
 
 
-def begin_within(session: Session, ref: ObjectRef, dataset: Dataset, *, kind: str) -> int:
-    """A new run inside the caller's transaction, seen by others when that commits."""
-    return int(session.run("begin_run", **_where(ref), kind=kind, dataset=dataset.name, table=dataset.table)[0][0])
+def begin_within(session: Session, refs: Sequence[ObjectRef], dataset: Dataset, *, kind: str) -> list[int]:
+    """New runs inside the caller's transaction, seen by others when that commits; ids in the order of ``refs``."""
+    begun = session.run("begin_runs", **_where(refs), kind=kind, dataset=dataset.name, table=dataset.table)
+    ids = {(key, version): int(run) for run, key, version in begun}
+    return [ids[ref.key, ref.version] for ref in refs]
 
 
-def claim(session: Session, ref: ObjectRef, dataset: Dataset, *, again: bool) -> Claim:
-    """Decide, under the key's lock, whether this version is to be loaded. Call inside the load's transaction.
+def claim(session: Session, refs: Sequence[ObjectRef], dataset: Dataset, *, again: bool) -> list[Claim]:
+    """Decide, under the keys' locks, which versions are to be loaded. Call inside the load's transaction.
 
     Args:
-        again: load it even if it is loaded (the transform or the contract may have changed).
+        refs: versions of different objects; of one only where the objects of the table replace one another.
+        again: load them even if they are loaded (the transform or the contract may have changed).
     """
-    session.run("lock_key", bucket=ref.bucket, key=ref.key)
+    where = {"bucket": refs[0].bucket, "keys": [ref.key for ref in refs]}
+    session.run("lock_keys", **where)
     if dataset.mode is LoadMode.REPLACE_TABLE:
         # The objects of one table replace one another: what is loaded may change until the table is ours.
         session.run("lock_table", table=dataset.table)
-    for version, ordinal, digest, run in session.run("loaded_version", bucket=ref.bucket, key=ref.key):
-        if version == ref.version and not again:
-            return Claim("already_loaded", by=run)
-        if ordinal > ref.ordinal:
-            return Claim("superseded", by=run)
-        if digest is not None and digest == ref.digest and not again:
-            session.run("supersede_versions", bucket=ref.bucket, key=ref.key, version=ref.version)
-            decide(session, ref, "loaded", run)
-            return Claim("already_loaded", by=run)
+    loaded = {key: found for key, *found in session.run("loaded_versions", **where)}
+    verdicts = [_verdict(session, ref, *loaded[ref.key], again=again) if ref.key in loaded else None for ref in refs]
     if dataset.mode is LoadMode.REPLACE_TABLE:
-        runs = session.run("runs_of_table", table=dataset.table)
-    else:
-        only = ref.version if dataset.mode is LoadMode.APPEND else None
-        runs = session.run("runs_with_rows", bucket=ref.bucket, key=ref.key, version=only)
-    return Claim("load", tuple(row[0] for row in runs))
+        table = tuple(row[0] for row in session.run("runs_of_table", table=dataset.table))
+        return [verdict or Claim("load", table) for verdict in verdicts]
+    written: dict[str, list[tuple[str, int]]] = {}
+    for key, version, run in session.run("runs_with_rows", **where):
+        written.setdefault(key, []).append((version, run))
+    appending = dataset.mode is LoadMode.APPEND
+    return [
+        verdict
+        or Claim(
+            "load",
+            tuple(run for version, run in written.get(ref.key, ()) if not appending or version == ref.version),
+        )
+        for ref, verdict in zip(refs, verdicts, strict=True)
+    ]
+
+
+def _verdict(
+    session: Session, ref: ObjectRef, version: str, ordinal: str, digest: str | None, run: int, *, again: bool
+) -> Claim | None:
+    """Why there is nothing to do, given the version of the key that is loaded; None when there is."""
+    if version == ref.version and not again:
+        return Claim("already_loaded", by=run)
+    if ordinal > ref.ordinal:
+        return Claim("superseded", by=run)
+    if digest is not None and digest == ref.digest and not again:
+        supersede_versions(session, [ref])
+        decide(session, [ref], "loaded", [run])
+        return Claim("already_loaded", by=run)
+    return None
 
 
 def supersede(session: Session, runs: Sequence[int]) -> None:
@@ -181,50 +216,57 @@ def supersede(session: Session, runs: Sequence[int]) -> None:
         session.run("supersede_runs", runs=list(runs))
 
 
-def supersede_versions(session: Session, ref: ObjectRef) -> None:
-    """Older loaded versions of the key, whose rows may stay (append, merge)."""
-    session.run("supersede_versions", bucket=ref.bucket, key=ref.key, version=ref.version)
+def supersede_versions(session: Session, refs: Sequence[ObjectRef]) -> None:
+    """Older loaded versions of the keys, whose rows may stay (append, merge)."""
+    if refs:
+        session.run("supersede_versions", **_where(refs))
 
 
 def settle(session: Session, bucket: str, key: str) -> None:
     """After rows went or came back: the newest version of the key that has rows is the loaded one."""
     for version, run in session.run("newest_with_rows", bucket=bucket, key=key):
-        where = {"bucket": bucket, "key": key, "version": version}
+        where = {"bucket": bucket, "keys": [key], "versions": [version]}
         session.run("supersede_versions", **where)
-        session.run("decide_object", **where, state="loaded", run=run)
+        session.run("decide_objects", **where, state="loaded", runs=[run])
 
 
-def decide(session: Session, ref: ObjectRef, state: str, run: int | None) -> None:
-    """Set the state of an object version."""
-    session.run("decide_object", **_where(ref), state=state, run=run)
+def decide(session: Session, refs: Sequence[ObjectRef], state: str, runs: Sequence[int | None]) -> None:
+    """Set the state of object versions, each by the run that decided it."""
+    if refs:
+        session.run("decide_objects", **_where(refs), state=state, runs=list(runs))
 
 
-def fail(session: Session, ref: ObjectRef, run: int) -> None:
-    """Set the state of an object version whose load failed, unless it is loaded."""
-    session.run("fail_object", **_where(ref), run=run)
+def fail(session: Session, runs: Sequence[int]) -> None:
+    """Set the state of the object versions whose loads failed, unless they are loaded."""
+    if runs:
+        session.run("fail_objects_of_runs", runs=list(runs))
 
 
-def finish(session: Session, run: int, outcome: Outcome) -> None:
-    """Write the end of a run."""
+def finish(session: Session, outcomes: Mapping[int, Outcome]) -> None:
+    """Write the ends of runs."""
+    if outcomes:
+        session.run("finish_runs", outcomes=_json([_ending(run, outcome) for run, outcome in outcomes.items()]))
+
+
+def _ending(run: int, outcome: Outcome) -> dict[str, Any]:
     error = outcome.error
-    session.run(
-        "finish_run",
-        run=run,
-        state=outcome.state,
-        rows=outcome.rows,
-        rejects=outcome.rejects,
-        seconds=outcome.seconds,
-        error=_clean(error.message) if error else None,
-        hint=_clean(error.hint) if error else None,
-        exit_code=error.exit_code if error else 0,
-        retryable=error.retryable if error else None,
-        transform=outcome.transform,
-        source=None if outcome.source is None else _json(outcome.source),
-        notes=_json(list(outcome.notes)),
-        changes=_json(list(outcome.changes)),
-        timings=_json({name: round(seconds, 4) for name, seconds in outcome.timings.items()}),
-        replaced=list(outcome.replaced),
-    )
+    return {
+        "run": run,
+        "state": outcome.state,
+        "rows": outcome.rows,
+        "rejects": outcome.rejects,
+        "seconds": outcome.seconds,
+        "error": _clean(error.message) if error else None,
+        "hint": _clean(error.hint) if error else None,
+        "exit_code": error.exit_code if error else 0,
+        "retryable": error.retryable if error else None,
+        "transform": outcome.transform,
+        "source": outcome.source,
+        "notes": list(outcome.notes),
+        "changes": list(outcome.changes),
+        "timings": {name: round(seconds, 4) for name, seconds in outcome.timings.items()},
+        "replaced": list(outcome.replaced),
+    }
 
 
 def keep_rejects(session: Session, run: int, rejects: Iterable[Reject]) -> int:
@@ -248,9 +290,12 @@ def keep_rejects(session: Session, run: int, rejects: Iterable[Reject]) -> int:
     return count
 
 
-def mended(session: Session, ref: ObjectRef) -> dict[int, list[str | None]]:
-    """The records of an object version that a user has mended: the text of their cells, by ordinal."""
-    return {int(record): cells for record, cells in session.run("mended_records", **_where(ref))}
+def mended(session: Session, refs: Sequence[ObjectRef]) -> list[dict[int, list[str | None]]]:
+    """The records of each object version that a user has mended: the text of their cells, by ordinal."""
+    found: dict[tuple[str, str], dict[int, list[str | None]]] = {(ref.key, ref.version): {} for ref in refs}
+    for key, version, record, cells in session.run("mended_records", **_where(refs)):
+        found[key, version][int(record)] = cells
+    return [found[ref.key, ref.version] for ref in refs]
 
 
 def mend(session: Session, bucket: str, key: str, version: str, record: int, cells: Sequence[str | None]) -> None:
@@ -258,9 +303,10 @@ def mend(session: Session, bucket: str, key: str, version: str, record: int, cel
     session.run("mend_record", bucket=bucket, key=key, version=version, record=record, cells=_json(list(cells)))
 
 
-def adopt_mended(session: Session, ref: ObjectRef, run: int) -> None:
-    """Mended records that this run loaded first are forgotten when it is undone."""
-    session.run("adopt_mended", **_where(ref), run=run)
+def adopt_mended(session: Session, refs: Sequence[ObjectRef], runs: Sequence[int]) -> None:
+    """Mended records that these runs loaded first are forgotten when they are undone."""
+    if refs:
+        session.run("adopt_mended", **_where(refs), runs=list(runs))
 
 
 def remember_columns(session: Session, table: str, evolution: Evolution, nulls: frozenset[str], run: int) -> None:
@@ -279,12 +325,18 @@ def remember_columns(session: Session, table: str, evolution: Evolution, nulls: 
             )
 
 
-def _where(ref: ObjectRef) -> dict[str, str]:
-    return {"bucket": ref.bucket, "key": ref.key, "version": ref.version}
+def _where(refs: Sequence[ObjectRef]) -> dict[str, Any]:
+    """Object versions of one bucket, as statements take them."""
+    return {
+        "bucket": refs[0].bucket,
+        "keys": [ref.key for ref in refs],
+        "versions": [ref.version for ref in refs],
+    }
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", "")
+    """JSON that PostgreSQL takes: without NUL characters, which it stores nowhere."""
+    return _NUL.sub(r"\1", json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _clean(text: str | None) -> str | None:

@@ -4,6 +4,10 @@ Types are guessed from the first megabytes and the rest streams through in one p
 encode and COPY overlap. A value that breaks a guess rolls the pass back to where it began, the rest of the object is
 read once without loading to know what else it holds, and the next pass fits. So an object is read once in the normal
 case and three times in the worst, and no row is lost to a guess.
+
+Small objects of one table need not be loaded one by one (:meth:`Loader.load`): each is read, shaped and held in memory
+(:meth:`Loader.hold`), as long as it leaves the table's shape as it is, and then they are written together
+(:func:`write`). What a row becomes is decided by its own object alone either way.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_container import ledger
-from etl_container.contract import Checker
 from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import DataError
 from etl_container.formats import open_table
@@ -27,7 +30,7 @@ from etl_container.formats.kinds import KIND_OF, WORDS
 from etl_container.infer import Break, Inference, TypeBreak
 from etl_container.mending import MendedReader, Spared
 from etl_container.rejects import RejectSpool
-from etl_container.schema import MAX_COLUMNS, Evolution, describe
+from etl_container.schema import MAX_COLUMNS, PgType, TableSchema, describe
 from etl_container.shaping import OutputTypes, Shaped, Shaper, Wider
 from etl_container.warehouse import Session
 
@@ -51,6 +54,11 @@ MAX_PASSES = 50
 _RECORD = "_lake_record"
 
 
+def may_share(dataset: Dataset) -> bool:
+    """Whether objects of a dataset can be written together: no key is checked or merged, none replaces the table."""
+    return dataset.mode in (LoadMode.REPLACE_OBJECT, LoadMode.APPEND) and not dataset.contract.keys
+
+
 @dataclass(slots=True)
 class Loaded:
     """What a load did, for the ledger and the report."""
@@ -65,7 +73,12 @@ class Loaded:
 
 
 class Loader:
-    """Loads one object. ``rejects`` and ``reader`` outlive a failure, so that every reject can be kept."""
+    """Loads one object. ``rejects`` and ``reader`` outlive a failure, so that every reject can be kept.
+
+    Attributes:
+        held: the rows, after :meth:`hold`.
+        shaper: what shaped them, once they are.
+    """
 
     def __init__(
         self,
@@ -88,7 +101,8 @@ class Loader:
         self.reader: TableReader | None = None
         self._source = source
         self._mended = mended
-        self._checker: Checker | None = None
+        self.held: list[pa.RecordBatch] = []
+        self.shaper: Shaper | None = None
         self._breaks: list[Break] = []
         self._inference = Inference(dataset.read)
         self._outputs = OutputTypes({}, {}, {})
@@ -101,46 +115,85 @@ class Loader:
             DataError: the object cannot be read, or a promise about it as a whole is broken.
             TransformError: the user's transform raised.
         """
-        done = Loaded()
         started = time.monotonic()
         for _ in range(MAX_PASSES):
-            self.rejects.clear()
-            self.reader = reader = self._reader()
-            stream = self._read(reader)
-            sample = self._sample(stream)
-            shaper = self._shaper(reader, sample)
-            rest = chain(sample, stream)
+            shaper, batches = self._begun()
             try:
                 with self.session.savepoint():
-                    evolution = self._plan(shaper)
-                    done.rows = self._publish(shaper, rest, replaces)
-                    nulls = frozenset(shaper.only_nulls)
-                    ledger.remember_columns(self.session, self.dataset.table, evolution, nulls, self.run)
-                break
+                    self._plan(shaper)
+                    rows = self._publish(shaper, batches, replaces)
+                    self.remember(shaper)
+                return self._done(shaper, rows, started)
             except Wider as wider:
                 self._breaks += wider.breaks
-                self._survey(wider.batch, rest)
-        else:
-            raise RuntimeError(f"the types of {self.dataset.name} did not settle in {MAX_PASSES} passes")
-        assert shaper.checker is not None
-        done.records = done.rows + self.rejects.count()
-        done.changes = describe(evolution.changes)
-        done.notes += [*self._widened(reader), *reader.notes, *self._inference.notes]
-        done.source = described(reader.description, reader.labels)
-        done.timings = {**self._seconds, "load": time.monotonic() - started}
-        self._checker = shaper.checker
-        return done
+                self._survey(wider.batch, batches)
+        raise RuntimeError(f"the types of {self.dataset.name} did not settle in {MAX_PASSES} passes")
+
+    def hold(self, live: TableSchema, room: int) -> Loaded | None:
+        """Read the object and hold its rows in memory until :func:`write`; what will then have been loaded.
+
+        Args:
+            live: the table's schema, which must stay as it is until the rows are written.
+            room: Arrow bytes that may be held.
+
+        Returns:
+            None when the object has to be loaded by itself, with another loader: it is larger, it changes the table's
+            shape, or its types are not those that its beginning promised.
+
+        Raises:
+            DataError, TransformError: as :meth:`load` does.
+        """
+        started = time.monotonic()
+        shaper, batches = self._begun()
+        if shaper.plan(live).ddl_needed:
+            return None
+        try:
+            for data in self._data(shaper, batches):
+                self.held.append(data)
+                room -= data.nbytes
+                if room < 0:
+                    return None
+        except Wider:
+            return None
+        return self._done(shaper, sum(data.num_rows for data in self.held), started)
 
     def broken_promises(self, rows: int, now: datetime) -> list[str]:
         """What the contract says of the object as a whole and does not hold; after :meth:`load`."""
-        assert self._checker is not None
-        return self._checker.finish(rows, now)
+        assert self.shaper is not None
+        assert self.shaper.checker is not None
+        return self.shaper.checker.finish(rows, now)
+
+    def remember(self, shaper: Shaper) -> None:
+        """Tell the ledger what became known of the table's columns."""
+        nulls = frozenset(shaper.only_nulls)
+        ledger.remember_columns(self.session, self.dataset.table, shaper.evolution, nulls, self.run)
 
     def close(self) -> None:
-        """Let the rejects go; after they were kept."""
+        """Let rejects and rows go; after they were kept."""
         self.rejects.close()
+        self.held.clear()
 
     # -- one pass ------------------------------------------------------------------------------------------
+
+    def _begun(self) -> tuple[Shaper, Iterator[RawBatch]]:
+        """The object opened anew, its beginning looked at: what shapes it, and all of its batches."""
+        self.rejects.clear()
+        self.reader = reader = self._reader()
+        stream = self._read(reader)
+        sample = self._sample(stream)
+        return self._shaper(reader, sample), chain(sample, stream)
+
+    def _done(self, shaper: Shaper, rows: int, started: float) -> Loaded:
+        self.shaper = shaper
+        assert self.reader is not None
+        return Loaded(
+            rows=rows,
+            records=rows + self.rejects.count(),
+            changes=describe(shaper.evolution.changes),
+            notes=[*self._widened(self.reader), *self.reader.notes, *self._inference.notes],
+            source=described(self.reader.description, self.reader.labels),
+            timings={**self._seconds, "load": time.monotonic() - started},
+        )
 
     def _reader(self) -> TableReader:
         if not self._mended:
@@ -202,15 +255,14 @@ class Loader:
                 shaper.learn(batch)
         return shaper
 
-    def _plan(self, shaper: Shaper) -> Evolution:
+    def _plan(self, shaper: Shaper) -> None:
         """Plan against the live table, under its lock; exclusively where its shape or its keys are at stake."""
         table = self.dataset.table
         keyed = bool(self.dataset.contract.keys) or self.dataset.mode in (LoadMode.MERGE, LoadMode.REPLACE_TABLE)
         if not keyed:
             self.session.execute("savepoint plan")
-            self.session.run("share_table", table=table)
-            if not shaper.plan(self.session.table_schema(table)).ddl_needed:
-                return shaper.evolution
+            if not shaper.plan(self.session.shared_schema(table)).ddl_needed:
+                return
             self.session.execute("rollback to savepoint plan")
         self.session.run("lock_table", table=table)
         live = self.session.table_schema(table)
@@ -222,7 +274,6 @@ class Loader:
         kind = KIND_OF.get(self.reader.description.format, "table")
         if kind in WORDS:
             self.session.ensure_words_index(table, kind, WORDS[kind])
-        return evolution
 
     def _publish(self, shaper: Shaper, batches: Iterator[RawBatch], replaces: tuple[int, ...]) -> int:
         table, key = self.dataset.table, self.dataset.key
@@ -311,6 +362,21 @@ class Loader:
         """Read the rest of the object without loading it, so that the next pass knows all of it."""
         for unread in chain([batch] if batch is not None else [], rest):
             self._inference.observe(unread)
+
+
+def write(session: Session, dataset: Dataset, loaders: Sequence[Loader], replaces: Sequence[int]) -> None:
+    """Publish what loaders of one dataset hold in place of the rows of the runs ``replaces``, by one COPY a layout."""
+    if replaces:
+        session.delete_runs(dataset.table, replaces)
+    layouts: dict[pa.Schema, tuple[Mapping[str, PgType], list[tuple[int, pa.RecordBatch]]]] = {}
+    for loader in loaders:
+        assert loader.shaper is not None
+        for data in loader.held:
+            _types, rows = layouts.setdefault(data.schema, (loader.shaper.types, []))
+            rows.append((loader.run, data))
+        loader.remember(loader.shaper)
+    for types, rows in layouts.values():
+        session.copy_together(dataset.table, rows, types)
 
 
 def _head(batch: RawBatch) -> RawBatch:

@@ -7,6 +7,10 @@ Everything from the claim to the ledger is one transaction: an object version is
 all, and the newest version of a key wins, whoever is killed and whenever. What each step is, is told in the room that
 does it: ``objects`` (raw zone), ``formats`` (reading), ``infer`` (types), ``transform``, ``contract``, ``shaping`` (one
 batch), ``loading`` (one pass after the other), ``warehouse`` (PostgreSQL), ``ledger`` (what is loaded).
+
+An object walks :func:`_alone`. Small objects of one table walk :func:`_together`, each step for all of them: one claim,
+one COPY, one commit for up to :data:`GROUP`, since these cost more than reading a file of twenty rows does. What is
+broken costs nothing but itself; what changes the table's shape, or what the server refuses, walks alone.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -27,16 +31,32 @@ from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import (
     BusyError,
     DataError,
+    DeadlineError,
     InterruptedByUserError,
     LakectlError,
+    NotFoundError,
     TooManyRejectsError,
+    UsageError,
     WarehouseUnavailableError,
 )
 from etl_container.formats.base import Source
-from etl_container.loading import Loaded, Loader
+from etl_container.loading import Loaded, Loader, described, may_share, write
 from etl_container.objects import ObjectRef, ObjectStore
 from etl_container.report import Loading, LoadReport, OnEvent, silent
+from etl_container.schema import TableSchema
 from etl_container.warehouse import Session
+
+GROUP = 100
+"""Objects that are loaded together, at most: as many loads may be lost with a process that is killed."""
+
+GROUP_BYTES = 4 << 20
+"""Bytes of the objects that are loaded together, at most."""
+
+HELD_BYTES = 32 << 20
+"""Arrow bytes that wait to be written together, at most: what is compressed grows."""
+
+SMALL_BYTES = 1 << 20
+"""An object of so many bytes is fetched once, however often its readers look at its beginning."""
 
 HEAD_BYTES = 4096
 """As much of an object tells its media type."""
@@ -57,246 +77,380 @@ class LakeRules(Protocol):
     def dataset_of(self, key: str) -> Dataset: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What the objects of a group have in common."""
+
+    dataset: Dataset
+    lake: LakeRules
+    store: ObjectStore
+    session: Session
+    again: bool
+    on_event: OnEvent
+    transform: str | None
+    """The transform that is applied, as a run records it."""
+
+
 @dataclass(slots=True)
 class _Attempt:
-    """What must survive a failed load, so that it can be told and its rejects kept."""
+    """One object on its walk: what must survive a failed load, so that it can be told and its rejects kept."""
 
-    run: int
-    started: float
+    ref: ObjectRef
+    source: Source
+    meter: _Meter
+    run: int = 0
+    claim: ledger.Claim = ledger.Claim("load")
     loader: Loader | None = None
-    transform: str | None = None
+    loaded: Loaded | None = None
+    error: LakectlError | None = None
+    seconds: float = 0.0
+    """That were its own alone."""
 
-    def close(self) -> None:
+    def restart(self) -> None:
+        """Forget what was read of it."""
         if self.loader is not None:
             self.loader.close()
+        self.loader = self.loaded = self.error = None
+        self.seconds = 0.0
 
 
-def process_object(
-    ref: ObjectRef,
+def process_objects(
+    refs: Iterable[ObjectRef],
     lake: LakeRules,
     store: ObjectStore,
     session: Session,
     *,
     again: bool = False,
     on_event: OnEvent = silent,
-) -> LoadReport:
-    """Bring one object version into its table, exactly once.
+) -> Iterator[LoadReport]:
+    """Bring object versions into their tables, each exactly once.
 
     Args:
-        ref: the object version.
+        refs: the object versions; small ones of one table that follow one another are loaded together.
         lake: the owner's decisions about datasets.
         store: where the bytes are.
         session: the warehouse; the caller's, so that many objects share a connection.
-        again: load it even if it is loaded: the transform or the contract may have changed.
+        again: load them even if they are loaded: the transform or the contract may have changed.
         on_event: gets :class:`Loading` after every batch.
 
-    Returns:
-        The report; a broken object is a report in state ``failed``, not an exception.
+    Yields:
+        A report for each, in their order, once it is committed; a broken object is a report in state ``failed``, not
+        an exception.
 
     Raises:
         WarehouseUnavailableError: the warehouse is gone, so that not even the failure could be recorded.
         KeyboardInterrupt: passed through, after the failure was recorded.
     """
-    dataset = lake.dataset_of(ref.key)
-    for attempt in range(1, ATTEMPTS + 1):
+    for dataset, group in _groups(refs, lake):
+        mark = transforms.mark(lake.transforms_dir, dataset.name)
+        walk = _Walk(dataset, lake, store, session, again, on_event, mark)
+        done: list[LoadReport] = []
         try:
-            return _process(ref, dataset, lake, store, session, again, on_event)
-        except BusyError:
-            if attempt == ATTEMPTS:
-                raise
-            time.sleep(0.05 * 2**attempt)
-    raise AssertionError("unreachable")
+            _process(walk, [_attempt(ref, store) for ref in group], done)
+        finally:
+            yield from done
 
 
-def _process(
-    ref: ObjectRef,
-    dataset: Dataset,
-    lake: LakeRules,
-    store: ObjectStore,
-    session: Session,
-    again: bool,
-    on_event: OnEvent,
-) -> LoadReport:
-    media_type = _media_type(ref, store)
-    attempt = _Attempt(ledger.begin(session, ref, dataset, media_type=media_type), time.monotonic())
+def _groups(refs: Iterable[ObjectRef], lake: LakeRules) -> Iterator[tuple[Dataset, list[ObjectRef]]]:
+    """The objects in their order, those together that may be loaded together; a large one is a group of its own."""
+    dataset: Dataset | None = None
+    group: list[ObjectRef] = []
+    keys: set[str] = set()
+    room = 0
     try:
-        with session.transaction():
-            claim = ledger.claim(session, ref, dataset, again=again)
-            if claim.verdict != "load":
-                return _nothing_to_do(session, ref, dataset, lake, attempt, claim)
-            loaded = _load(ref, dataset, lake, store, session, attempt, claim.replaces, on_event)
-            return _publish(session, ref, dataset, attempt, claim, loaded)
-    except BusyError:
-        ledger.forget(session, attempt.run)
+        for ref in refs:
+            mine = lake.dataset_of(ref.key)
+            joins = len(group) < GROUP and ref.size <= room and ref.key not in keys
+            joins = joins and mine == dataset and mine.mode is not LoadMode.REPLACE_TABLE
+            if dataset is not None and not joins:
+                yield dataset, group
+                dataset = None
+            if dataset is None:
+                dataset, group, keys, room = mine, [], set(), GROUP_BYTES
+            group.append(ref)
+            keys.add(ref.key)
+            room -= ref.size
+    except (NotFoundError, UsageError):
+        if dataset is not None:
+            yield dataset, group  # what was named before the one that is not there
         raise
-    except LakectlError as error:
-        return _failed(session, ref, dataset, attempt, error)
+    if dataset is not None:
+        yield dataset, group
+
+
+def _process(walk: _Walk, waiting: list[_Attempt], done: list[LoadReport]) -> None:
+    """Load a group, together as far as that goes; adds the reports to ``done`` as they become true."""
+    session = walk.session
+    media_types = [_media_type(attempt) for attempt in waiting]
+    runs = ledger.begin(session, [attempt.ref for attempt in waiting], walk.dataset, media_types)
+    for attempt, run in zip(waiting, runs, strict=True):
+        attempt.run = run
+    alone = 0
+    try:
+        while waiting:
+            if len(waiting) > 1 and not alone:
+                reports, alone = _tried_together(walk, waiting)
+            else:
+                reports, alone = [_alone(walk, waiting[0])], max(alone - 1, 0)
+            done += reports
+            for attempt in waiting[: len(reports)]:
+                attempt.restart()
+            del waiting[: len(reports)]
+    except DeadlineError as error:
+        done += _failed(walk, waiting, error)
     except KeyboardInterrupt:
-        stopped = InterruptedByUserError("interrupted", hint=f"run it again: lakectl run {ref.key}")
+        again = f"lakectl run {waiting[0].ref.key}" if len(waiting) == 1 else "lakectl run --failed"
         with contextlib.suppress(WarehouseUnavailableError):
-            _failed(session, ref, dataset, attempt, stopped)
+            done += _failed(walk, waiting, InterruptedByUserError("interrupted", hint=f"run it again: {again}"))
         raise
     finally:
-        attempt.close()
+        for attempt in waiting:
+            attempt.restart()
         if not session.broken:
-            ledger.release(session, attempt.run)
+            ledger.release(session, runs)
+
+
+def _tried_together(walk: _Walk, waiting: Sequence[_Attempt]) -> tuple[list[LoadReport], int]:
+    """The reports of those first ones that were loaded together, and how many have to go on alone."""
+    try:
+        return _together(walk, waiting), 1
+    except DeadlineError:
+        raise
+    except Exception:  # noqa: BLE001  whatever it is: the object that it is about will tell it, alone
+        if walk.session.broken:
+            walk.session.reconnect()
+        return [], len(waiting)
+
+
+def _together(walk: _Walk, waiting: Sequence[_Attempt]) -> list[LoadReport]:
+    """Load the first ones in one transaction, up to the first that has to go alone."""
+    session, dataset = walk.session, walk.dataset
+    began, room = time.monotonic(), HELD_BYTES
+    with session.transaction():
+        mended = _claim(walk, waiting)
+        live = session.shared_schema(dataset.table) if may_share(dataset) else None
+        joined: list[_Attempt] = []
+        for attempt, cells in zip(waiting, mended, strict=True):
+            if attempt.claim.verdict == "load" and not _joins(walk, attempt, cells, live, room):
+                break
+            joined.append(attempt)
+            room -= sum(data.nbytes for data in attempt.loader.held) if attempt.loader is not None else 0
+        if may_share(dataset):
+            good = [attempt for attempt in joined if attempt.error is None]
+            replaced = [run for attempt in good for run in attempt.claim.replaces]
+            write(session, dataset, [attempt.loader for attempt in good if attempt.loader is not None], replaced)
+        return _publish(walk, joined, began)
+
+
+def _joins(
+    walk: _Walk, attempt: _Attempt, mended: Mapping[int, Sequence[str | None]], live: TableSchema | None, room: int
+) -> bool:
+    """Load an object beside others: up to its COPY, or where rows have a key to its end; False: it has to go alone."""
+    started = time.monotonic()
+    attempt.restart()
+    try:
+        if not may_share(walk.dataset):
+            with walk.session.savepoint():
+                _load(walk, attempt, mended)
+        elif live is not None:
+            attempt.loader = _loader(walk, attempt, mended)
+            attempt.loaded = attempt.loader.hold(live, room)
+            if attempt.loaded is not None:
+                _keep_promises(walk, attempt)
+    except (BusyError, DeadlineError, WarehouseUnavailableError):
+        raise
+    except LakectlError as error:
+        attempt.error = error
+    attempt.seconds = time.monotonic() - started
+    return attempt.loaded is not None or attempt.error is not None
+
+
+def _alone(walk: _Walk, attempt: _Attempt) -> LoadReport:
+    """Load one object in a transaction of its own."""
+    began = time.monotonic()
+    for tried in range(1, ATTEMPTS + 1):
+        attempt.restart()
+        try:
+            with walk.session.transaction():
+                (cells,) = _claim(walk, [attempt])
+                if attempt.claim.verdict == "load":
+                    _load(walk, attempt, cells)
+                return _publish(walk, [attempt], began)[0]
+        except DeadlineError:
+            raise
+        except LakectlError as error:
+            if not isinstance(error, BusyError) or tried == ATTEMPTS:
+                return _failed(walk, [attempt], error, began)[0]
+            time.sleep(0.05 * 2**tried)
+    raise AssertionError("unreachable")
 
 
 def rehearse(ref: ObjectRef, lake: LakeRules, store: ObjectStore, session: Session) -> LoadReport:
     """Everything but the commit: what loading this object would do. Leaves no trace in the ledger."""
+    began = time.monotonic()
     dataset = lake.dataset_of(ref.key)
-    attempt = _Attempt(0, time.monotonic())
+    mark = transforms.mark(lake.transforms_dir, dataset.name)
+    walk = _Walk(dataset, lake, store, session, True, silent, mark)
+    attempt = _attempt(ref, store)
     try:
         with session.transaction():
-            claim = ledger.claim(session, ref, dataset, again=True)
-            loaded = _load(ref, dataset, lake, store, session, attempt, claim.replaces, silent)
+            (cells,) = _claim(walk, [attempt])
+            attempt.claim = replace(attempt.claim, verdict="load")  # a newer version may be there
+            _load(walk, attempt, cells)
             raise _RehearsedError  # noqa: TRY301
     except _RehearsedError:
-        return _report(ref, dataset, attempt, "loaded", loaded)
+        return _report(walk, attempt, time.monotonic() - began)
     except LakectlError as error:
-        return _report(ref, dataset, attempt, "failed", error=error)
+        attempt.error = error
+        return _report(walk, attempt, time.monotonic() - began)
     finally:
-        attempt.close()
+        attempt.restart()
 
 
 class _RehearsedError(Exception):
     """Rolls a rehearsal back."""
 
 
-def _media_type(ref: ObjectRef, store: ObjectStore) -> str | None:
+# -- the steps ----------------------------------------------------------------------------------------
+
+
+def _attempt(ref: ObjectRef, store: ObjectStore) -> _Attempt:
+    meter = _Meter()
+    return _Attempt(ref, source_of(ref, store, meter), meter)
+
+
+def _media_type(attempt: _Attempt) -> str | None:
     """What the object is by its first bytes; None where they cannot be had, which the load itself will tell."""
     from etl_container.formats.detect import media_type
 
     try:
-        with store.open(ref) as stream:
-            return media_type(stream.read(HEAD_BYTES), ref.name)
+        with attempt.source.open() as stream:
+            return media_type(stream.read(HEAD_BYTES), attempt.ref.name)
     except (LakectlError, OSError):
         return None
 
 
-def _load(
-    ref: ObjectRef,
-    dataset: Dataset,
-    lake: LakeRules,
-    store: ObjectStore,
-    session: Session,
-    attempt: _Attempt,
-    replaces: tuple[int, ...],
-    on_event: OnEvent,
-) -> Loaded:
+def _claim(walk: _Walk, attempts: Sequence[_Attempt]) -> list[dict[int, list[str | None]]]:
+    """What is to be done with each object, under the lock of its key; and the records of it that a user has mended."""
+    refs = [attempt.ref for attempt in attempts]
+    for attempt, claim in zip(attempts, ledger.claim(walk.session, refs, walk.dataset, again=walk.again), strict=True):
+        attempt.claim = claim
+    return ledger.mended(walk.session, refs)
+
+
+def _load(walk: _Walk, attempt: _Attempt, mended: Mapping[int, Sequence[str | None]]) -> None:
     """Read, cast, transform, check, COPY; then hold the result against what the contract says of the whole."""
-    transform = transforms.load(lake.transforms_dir, dataset.name, key=ref.key, version=ref.version)
-    attempt.transform = transforms.mark(lake.transforms_dir, dataset.name)
-    meter = _Meter()
-    attempt.loader = loader = Loader(
-        session,
-        dataset,
-        source_of(ref, store, meter),
-        transform,
-        lake.root,
+    attempt.loader = _loader(walk, attempt, mended)
+    attempt.loaded = attempt.loader.load(attempt.claim.replaces)
+    _keep_promises(walk, attempt)
+
+
+def _loader(walk: _Walk, attempt: _Attempt, mended: Mapping[int, Sequence[str | None]]) -> Loader:
+    ref, meter = attempt.ref, attempt.meter
+    return Loader(
+        walk.session,
+        walk.dataset,
+        attempt.source,
+        transforms.load(walk.lake.transforms_dir, walk.dataset.name, key=ref.key, version=ref.version),
+        walk.lake.root,
         attempt.run,
-        mended=ledger.mended(session, ref),
-        on_rows=lambda rows: on_event(Loading(ref.key, rows, meter.done, ref.size)),
+        mended=mended,
+        on_rows=lambda rows: walk.on_event(Loading(ref.key, rows, meter.done, ref.size)),
     )
-    loaded = loader.load(replaces)
+
+
+def _keep_promises(walk: _Walk, attempt: _Attempt) -> None:
+    """Hold what was read against what the contract says of the object as a whole; raises DataError."""
+    loader, loaded, key, dataset = attempt.loader, attempt.loaded, attempt.ref.key, walk.dataset
+    assert loader is not None
+    assert loaded is not None
     rejected = loader.rejects.count()
     tolerate = dataset.contract.tolerate
     if not tolerate.allows(rejected, loaded.records):
         raise TooManyRejectsError(
-            f"{rejected:,} of {loaded.records:,} records of {ref.key} were rejected; "
+            f"{rejected:,} of {loaded.records:,} records of {key} were rejected; "
             f"the contract of {dataset.name} tolerates {tolerate}. Nothing was published",
             hint=f"lakectl rejects {dataset.name}",
         )
     if rejected and not loaded.rows:
         raise TooManyRejectsError(
-            f"all {rejected:,} records of {ref.key} were rejected. Nothing was published",
+            f"all {rejected:,} records of {key} were rejected. Nothing was published",
             hint=f"lakectl rejects {dataset.name}",
         )
     if broken := loader.broken_promises(loaded.rows, datetime.now(UTC)):
         raise DataError(
-            f"{ref.key} breaks the contract of {dataset.name}: {'; '.join(broken)}. Nothing was published",
+            f"{key} breaks the contract of {dataset.name}: {'; '.join(broken)}. Nothing was published",
             hint=f"mend the file, or [dataset.{dataset.name}.contract] in lake.toml",
         )
-    return loaded
 
 
-def _publish(
-    session: Session, ref: ObjectRef, dataset: Dataset, attempt: _Attempt, claim: ledger.Claim, loaded: Loaded
-) -> LoadReport:
-    """Commit the record with the rows: rejects, what was replaced, the object's state, the run's end."""
-    assert attempt.loader is not None
-    rejects = ledger.keep_rejects(session, attempt.run, attempt.loader.rejects.located(attempt.loader.reader))
-    if dataset.mode is not LoadMode.MERGE:
-        ledger.supersede(session, claim.replaces)
-    ledger.supersede_versions(session, ref)
-    ledger.adopt_mended(session, ref, attempt.run)
-    ledger.decide(session, ref, "loaded", attempt.run)
-    report = _report(ref, dataset, attempt, "loaded", loaded, rejects=rejects)
-    ledger.finish(session, attempt.run, _outcome(report, attempt, loaded, replaced=claim.replaces))
-    return report
+def _publish(walk: _Walk, attempts: Sequence[_Attempt], began: float) -> list[LoadReport]:
+    """Commit the record with the rows: rejects, what was replaced, the objects' states, the ends of the runs."""
+    session = walk.session
+    failed = [attempt for attempt in attempts if attempt.error is not None]
+    rest = [attempt for attempt in attempts if attempt.error is None]
+    loaded = [attempt for attempt in rest if attempt.claim.verdict == "load"]
+    late = [attempt for attempt in rest if attempt.claim.verdict == "superseded"]
+    for attempt in attempts:
+        if attempt.loader is not None and isinstance(attempt.error, DataError | None) and attempt.loader.rejects:
+            ledger.keep_rejects(session, attempt.run, attempt.loader.rejects.located(attempt.loader.reader))
+    if walk.dataset.mode is not LoadMode.MERGE:
+        ledger.supersede(session, [run for attempt in loaded for run in attempt.claim.replaces])
+    ledger.supersede_versions(session, [attempt.ref for attempt in loaded])
+    ledger.adopt_mended(session, [attempt.ref for attempt in loaded], [attempt.run for attempt in loaded])
+    ledger.decide(session, [attempt.ref for attempt in loaded], "loaded", [attempt.run for attempt in loaded])
+    ledger.decide(session, [attempt.ref for attempt in late], "superseded", [attempt.claim.by for attempt in late])
+    ledger.fail(session, [attempt.run for attempt in failed])
+    _recall(walk, [attempt for attempt in rest if attempt.claim.verdict == "already_loaded"])
+    shared = time.monotonic() - began - sum(attempt.seconds for attempt in attempts)
+    reports = [_report(walk, attempt, attempt.seconds + shared / len(attempts)) for attempt in attempts]
+    ends = {attempt.run: _outcome(walk, attempt, report) for attempt, report in zip(attempts, reports, strict=True)}
+    ledger.finish(session, ends)
+    return reports
 
 
-def _nothing_to_do(
-    session: Session, ref: ObjectRef, dataset: Dataset, lake: LakeRules, attempt: _Attempt, claim: ledger.Claim
-) -> LoadReport:
-    """Another run has loaded this version, or a newer one."""
-    assert claim.verdict != "load"
-    if claim.verdict == "superseded":
-        ledger.decide(session, ref, "superseded", claim.by)
-    done, rejects = Loaded(), 0
-    if claim.verdict == "already_loaded":
-        done.rows, rejects, applied = ledger.result(session, claim.by)
-        now = transforms.mark(lake.transforms_dir, dataset.name)
-        if applied != now:
-            done.notes.append(
-                f"it was loaded with transform {applied or 'none'}, now there is {now or 'none'}: "
-                f"lakectl run {ref.key} loads it again"
+def _recall(walk: _Walk, attempts: Sequence[_Attempt]) -> None:
+    """What an earlier run has made of each object that is loaded already."""
+    known = ledger.results(walk.session, [attempt.claim.by for attempt in attempts])
+    for attempt in attempts:
+        rows, rejects, applied = known.get(attempt.claim.by or 0, (0, 0, None))
+        attempt.loaded = Loaded(rows=rows, records=rows + rejects)
+        if applied != walk.transform:
+            attempt.loaded.notes.append(
+                f"it was loaded with transform {applied or 'none'}, now there is {walk.transform or 'none'}: "
+                f"lakectl run {attempt.ref.key} loads it again"
             )
-    report = _report(ref, dataset, attempt, claim.verdict, done, rejects=rejects, run=claim.by)
-    ledger.finish(session, attempt.run, _outcome(report, attempt))
-    return report
 
 
-def _failed(session: Session, ref: ObjectRef, dataset: Dataset, attempt: _Attempt, error: LakectlError) -> LoadReport:
-    """Record a failure in a transaction of its own, with every reject; on a new connection if the old one is gone."""
-    loader = attempt.loader
-    report = _report(ref, dataset, attempt, "failed", error=error, rejects=loader.rejects.count() if loader else 0)
-    if session.broken:
-        session.reconnect()
-    with session.transaction():
-        if loader is not None and isinstance(error, DataError):
-            ledger.keep_rejects(session, attempt.run, loader.rejects.located(loader.reader))
-        ledger.fail(session, ref, attempt.run)
-        ledger.finish(session, attempt.run, _outcome(report, attempt, error=error))
-    return report
+def _failed(
+    walk: _Walk, attempts: Sequence[_Attempt], error: LakectlError, began: float | None = None
+) -> list[LoadReport]:
+    """Record failures in a transaction of their own, with every reject; on a new connection if the old one is gone."""
+    if walk.session.broken:
+        walk.session.reconnect()
+    for attempt in attempts:
+        attempt.error, attempt.claim = error, ledger.Claim("load")
+    with walk.session.transaction():
+        return _publish(walk, attempts, time.monotonic() if began is None else began)
 
 
 # -- facts --------------------------------------------------------------------------------------------
 
 
-def _report(
-    ref: ObjectRef,
-    dataset: Dataset,
-    attempt: _Attempt,
-    state: str,
-    loaded: Loaded | None = None,
-    *,
-    rejects: int | None = None,
-    run: int | None = None,
-    error: LakectlError | None = None,
-) -> LoadReport:
-    loaded = loaded or Loaded()
-    counted = attempt.loader.rejects.count() if attempt.loader and rejects is None else rejects
+def _report(walk: _Walk, attempt: _Attempt, seconds: float) -> LoadReport:
+    error, verdict = attempt.error, attempt.claim.verdict
+    loaded = attempt.loaded if error is None and attempt.loaded is not None else Loaded()
+    run = attempt.run if error is not None or verdict == "load" else attempt.claim.by or attempt.run
     return LoadReport(
-        key=ref.key,
-        version=ref.version,
-        dataset=dataset.name,
-        table=dataset.table,
-        state=state,  # type: ignore[arg-type]
+        key=attempt.ref.key,
+        version=attempt.ref.version,
+        dataset=walk.dataset.name,
+        table=walk.dataset.table,
+        state="failed" if error is not None else "loaded" if verdict == "load" else verdict,
         rows=loaded.rows,
-        rejects=counted or 0,
-        seconds=round(time.monotonic() - attempt.started, 4),
-        run=str(run or attempt.run) if attempt.run else None,
+        rejects=attempt.loader.rejects.count() if attempt.loader is not None else loaded.records - loaded.rows,
+        seconds=round(seconds, 4),
+        run=str(run) if run else None,
         error=error.message if error else None,
         hint=error.hint if error else None,
         exit_code=error.exit_code if error else 0,
@@ -307,34 +461,21 @@ def _report(
     )
 
 
-def _outcome(
-    report: LoadReport,
-    attempt: _Attempt,
-    loaded: Loaded | None = None,
-    *,
-    replaced: tuple[int, ...] = (),
-    error: LakectlError | None = None,
-) -> ledger.Outcome:
+def _outcome(walk: _Walk, attempt: _Attempt, report: LoadReport) -> ledger.Outcome:
+    reader = attempt.loader.reader if attempt.loader is not None else None
     return ledger.Outcome(
         state=report.state,
         rows=report.rows,
         rejects=report.rejects,
         seconds=report.seconds,
-        error=error,
-        transform=attempt.transform,
-        source=loaded.source if loaded else _read_as(attempt),
+        error=attempt.error,
+        transform=walk.transform if attempt.loader is not None else None,
+        source=described(reader.description, reader.labels) if reader is not None else None,
         notes=report.notes,
         changes=report.changes,
         timings=report.timings,
-        replaced=replaced,
+        replaced=attempt.claim.replaces if report.state == "loaded" else (),
     )
-
-
-def _read_as(attempt: _Attempt) -> dict[str, object] | None:
-    from etl_container.loading import described
-
-    reader = attempt.loader.reader if attempt.loader else None
-    return described(reader.description, reader.labels) if reader else None
 
 
 # -- bytes --------------------------------------------------------------------------------------------
@@ -347,15 +488,31 @@ class _Meter:
 
 
 def source_of(ref: ObjectRef, store: ObjectStore, meter: _Meter | None = None) -> Source:
-    """The bytes of an object version, as readers take them."""
+    """The bytes of an object version, as readers take them; those of a small one are fetched once."""
     meter = meter or _Meter()
     path = store.local_path(ref)
+    small = ref.size <= SMALL_BYTES
     return Source(
         name=ref.name,
         size=ref.size,
-        open=functools.partial(_metered, lambda: store.open(ref), meter),
+        open=_Kept(ref, store, meter) if small else functools.partial(_metered, lambda: store.open(ref), meter),
         path=None if path is None else str(path),
     )
+
+
+class _Kept:
+    """Opens a small object any number of times."""
+
+    def __init__(self, ref: ObjectRef, store: ObjectStore, meter: _Meter) -> None:
+        self._ref, self._store, self._meter = ref, store, meter
+        self._content: bytes | None = None
+
+    def __call__(self) -> BinaryIO:
+        if self._content is None:
+            with self._store.open(self._ref) as stream:
+                self._content = b"".join(iter(lambda: stream.read(SMALL_BYTES), b""))
+            self._meter.done = len(self._content)
+        return io.BytesIO(self._content)
 
 
 def _metered(opener: Callable[[], BinaryIO], meter: _Meter) -> BinaryIO:

@@ -43,7 +43,7 @@ def undo(session: Session, run: int, lake: LakeRules, store: ObjectStore) -> Und
     """
     found = ledger.get_run(session, run)
     with session.transaction():
-        session.run("lock_key", bucket=found.bucket, key=found.key)
+        session.run("lock_keys", bucket=found.bucket, keys=[found.key])
         session.run("lock_table", table=found.table)
         found = ledger.get_run(session, run)
         _refuse(session, found)
@@ -78,25 +78,26 @@ def _restored(
 ) -> int:
     """Load an older version again, as a run of its own; its rows."""
     started = time.monotonic()
-    run = ledger.begin_within(session, ref, dataset, kind="restore")
+    (run,) = ledger.begin_within(session, [ref], dataset, kind="restore")
     mode = LoadMode.APPEND if dataset.mode is LoadMode.APPEND else LoadMode.REPLACE_OBJECT
     with contextlib.closing(_loader(session, ref, replace(dataset, mode=mode), lake, store, run)) as loader:
         loaded = loader.load(())
         rejects = ledger.keep_rejects(session, run, loader.rejects.located(loader.reader))
     ledger.finish(
         session,
-        run,
-        ledger.Outcome(
-            "loaded",
-            loaded.rows,
-            rejects,
-            time.monotonic() - started,
-            transform=transforms.mark(lake.transforms_dir, dataset.name),
-            source=loaded.source,
-            notes=[f"brought back what run {older} had loaded", *loaded.notes],
-            changes=loaded.changes,
-            replaced=ledger.get_run(session, older).replaced,
-        ),
+        {
+            run: ledger.Outcome(
+                "loaded",
+                loaded.rows,
+                rejects,
+                time.monotonic() - started,
+                transform=transforms.mark(lake.transforms_dir, dataset.name),
+                source=loaded.source,
+                notes=[f"brought back what run {older} had loaded", *loaded.notes],
+                changes=loaded.changes,
+                replaced=ledger.get_run(session, older).replaced,
+            )
+        },
     )
     return loaded.rows
 
@@ -114,8 +115,8 @@ def _rebuilt(session: Session, found: ledger.Run, dataset: Dataset, lake: LakeRu
         session.run("recount_run", run=run, rows=rows)
         restored += rows
         if key == found.key:
-            ledger.supersede_versions(session, ref)
-            ledger.decide(session, ref, "loaded", run)
+            ledger.supersede_versions(session, [ref])
+            ledger.decide(session, [ref], "loaded", [run])
     older = newest.get(found.key)
     return Undone(found.id, dataset.table, before, restored, older.version if older else None)
 
@@ -130,5 +131,5 @@ def _loader(
         transforms.load(lake.transforms_dir, dataset.name, key=ref.key, version=ref.version),
         lake.root,
         run,
-        mended=ledger.mended(session, ref),
+        mended=ledger.mended(session, [ref])[0],
     )

@@ -237,18 +237,6 @@ class Session:
             self._quietly("rollback")
             raise
 
-    def hold_back(self) -> None:
-        """Let commits return before they are on the disk; until :meth:`flush`, a crash of the server may lose the last.
-
-        Each stays whole, and none is lost whose successor is kept: WAL is written in order.
-        """
-        self.execute("set synchronous_commit = off")
-
-    def flush(self) -> None:
-        """Wait until everything that was committed is on the disk, and let commits wait for it again."""
-        self.execute("set synchronous_commit = on")
-        self.execute("select txid_current()")  # a transaction of its own to wait for
-
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
         """All or nothing, within a transaction; locks taken inside are let go with it."""
@@ -314,6 +302,11 @@ class Session:
                 )
             columns.append(ColumnSchema(name, None if only_nulls else kind, label))
         return TableSchema(tuple(columns))
+
+    def shared_schema(self, table: str) -> TableSchema | None:
+        """As :meth:`table_schema`, and until the transaction's end no other load changes it."""
+        self.run("share_table", table=table)
+        return self.table_schema(table)
 
     def apply(self, table: str, evolution: Evolution) -> None:
         """Carry an evolution out: create the table, add columns, widen types."""
@@ -402,6 +395,22 @@ class Session:
         their storage types (see ``infer``).
         """
         return copy_in(self.connection, sql.Identifier(SCHEMA, table), batches, types, constant=(RUN_COLUMN, run))
+
+    def copy_together(
+        self, table: str, batches: Iterable[tuple[int, pa.RecordBatch]], types: Mapping[str, PgType]
+    ) -> int:
+        """As :meth:`copy` by one COPY for batches of one schema, each with the run that is its rows' lineage."""
+        import pyarrow as pa
+
+        lineage = [_with_constant(batch, (RUN_COLUMN, run)) for run, batch in batches]
+        table_of_all = pa.Table.from_batches(lineage).combine_chunks()
+        return copy_in(
+            self.connection,
+            sql.Identifier(SCHEMA, table),
+            table_of_all.to_batches(),
+            {**types, RUN_COLUMN: PgType.BIGINT},
+            constant=None,
+        )
 
     # -- tables with a key: through a staging table --------------------------------------------------------------------
 

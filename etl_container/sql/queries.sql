@@ -6,22 +6,33 @@ select to_regclass('lake.migrations') is not null
 -- The number of the newest applied migration.
 select coalesce(max(number), 0) from lake.migrations
 
--- name: record_object
--- An object version that a run touches, unless it is known.
+-- name: record_objects
+-- Object versions that runs touch, unless they are known; in one order, so that no two loads wait for one another.
 insert into lake.objects (bucket, key, version, ordinal, dataset, state, size, digest, media_type, landed_at)
-values (%(bucket)s, %(key)s, %(version)s, %(ordinal)s, %(dataset)s, 'pending', %(size)s, %(digest)s, %(media_type)s,
-        %(landed)s)
+select %(bucket)s, key, version, ordinal, %(dataset)s, 'pending', size, digest, media_type, landed
+from jsonb_to_recordset(%(objects)s)
+     as o (key text, version text, ordinal text, size bigint, digest text, media_type text, landed timestamptz)
+order by key, version
 on conflict (bucket, key, version) do nothing
 
--- name: begin_run
--- A new run; visible to others at once, since it is committed before the load begins.
+-- name: begin_runs
+-- New runs; visible to others at once, since they are committed before the load begins.
 insert into lake.runs (kind, bucket, key, version, dataset, table_name, state)
-values (%(kind)s, %(bucket)s, %(key)s, %(version)s, %(dataset)s, %(table)s, 'running')
-returning id
+select %(kind)s, %(bucket)s, key, version, %(dataset)s, %(table)s, 'running'
+from unnest(%(keys)s::text[], %(versions)s::text[]) with ordinality as o (key, version, number) order by number
+returning id, key, version
 
--- name: hold_run
--- Says "this run is alive" for as long as the connection lives; bury_dead_runs asks.
-select pg_advisory_lock(%(space)s, %(run)s)
+-- name: hold_runs
+-- Says "these runs are alive" for as long as the connection lives; bury_dead_runs asks.
+select pg_advisory_lock(%(space)s, mod(run, 2147483648)::integer) from unnest(%(runs)s::bigint[]) as run
+
+-- name: release_runs
+-- These runs need no sign of life any more.
+select pg_advisory_unlock(%(space)s, mod(run, 2147483648)::integer) from unnest(%(runs)s::bigint[]) as run
+
+-- name: forget_runs
+-- Runs that never began.
+delete from lake.runs where id = any(%(runs)s) and state = 'running'
 
 -- name: bury_dead_runs
 -- Runs whose connection is gone without an end are failed.
@@ -34,28 +45,30 @@ where state = 'running'
 returning id
 
 -- name: fail_objects_of_runs
--- Objects of buried runs, where no run has decided their state.
+-- Objects of failed runs, where no run has loaded them; of two runs the later one decides.
 update lake.objects o set state = 'failed', run_id = r.id, changed_at = now()
 from lake.runs r
-where r.id = any(%(runs)s) and (o.bucket, o.key, o.version) = (r.bucket, r.key, r.version) and o.state = 'pending'
+where r.id = any(%(runs)s) and (o.bucket, o.key, o.version) = (r.bucket, r.key, r.version)
+  and o.state in ('pending', 'failed') and coalesce(o.run_id, 0) <= r.id
 
--- name: lock_key
--- One load of a key at a time.
-select pg_advisory_xact_lock(hashtextextended(%(bucket)s || '/' || %(key)s, 1))
+-- name: lock_keys
+-- One load of a key at a time; keys are locked in one order, so that no two loads wait for one another.
+select pg_advisory_xact_lock(hashtextextended(%(bucket)s || '/' || key, 1))
+from (select key from unnest(%(keys)s::text[]) as key order by key collate "C" offset 0) as ordered
 
 -- name: lock_table
 -- One load at a time may change a table's shape.
 select pg_advisory_xact_lock(hashtextextended(%(table)s, 2))
 
--- name: loaded_version
--- The version of a key that is loaded: one at the most.
-select version, ordinal, digest, run_id from lake.objects
-where bucket = %(bucket)s and key = %(key)s and state = 'loaded'
+-- name: loaded_versions
+-- The versions of some keys that are loaded: one of each at the most.
+select key, version, ordinal, digest, run_id from lake.objects
+where bucket = %(bucket)s and key = any(%(keys)s::text[]) and state = 'loaded'
 
 -- name: runs_with_rows
--- The runs of a key (of one version of it, where given) whose rows are in the table.
-select id from lake.runs where bucket = %(bucket)s and key = %(key)s and state = 'loaded'
-  and (%(version)s::text is null or version = %(version)s) order by id
+-- The runs of some keys whose rows are in the table.
+select key, version, id from lake.runs
+where bucket = %(bucket)s and key = any(%(keys)s::text[]) and state = 'loaded' order by id
 
 -- name: undo_run
 -- A run whose rows were taken away on purpose, and the object version it had decided.
@@ -83,37 +96,40 @@ update lake.objects set state = 'superseded', changed_at = now()
 where state = 'loaded' and run_id in (select id from gone)
 
 -- name: supersede_versions
--- Older loaded versions of a key make place for the one that is loaded now.
-update lake.objects set state = 'superseded', changed_at = now()
-where bucket = %(bucket)s and key = %(key)s and version <> %(version)s and state = 'loaded'
+-- Older loaded versions of some keys make place for those that are loaded now.
+update lake.objects o set state = 'superseded', changed_at = now()
+from unnest(%(keys)s::text[], %(versions)s::text[]) as now_loaded (key, version)
+where o.bucket = %(bucket)s and o.key = now_loaded.key and o.version <> now_loaded.version and o.state = 'loaded'
 
 -- name: newest_with_rows
 -- The newest version of a key that has rows in the table, and the run that brought them.
 select o.version, r.id from lake.runs r join lake.objects o using (bucket, key, version)
 where r.bucket = %(bucket)s and r.key = %(key)s and r.state = 'loaded' order by o.ordinal desc, r.id desc limit 1
 
--- name: finish_run
--- The end of a run, with everything that it has to say. A run that is loaded stays so, whatever happens to its process.
-update lake.runs set state = %(state)s, rows = %(rows)s, rejects = %(rejects)s, seconds = %(seconds)s,
-       error = %(error)s, hint = %(hint)s, exit_code = %(exit_code)s, retryable = %(retryable)s,
-       transform = %(transform)s, source = coalesce(%(source)s, source), notes = %(notes)s, changes = %(changes)s, timings = %(timings)s,
-       replaced = %(replaced)s
-where id = %(run)s and state in ('running', 'failed')
+-- name: finish_runs
+-- The ends of runs, with all that they have to say. A run that is loaded stays so, whatever happens to its process.
+update lake.runs r set state = o.state, rows = o.rows, rejects = o.rejects, seconds = o.seconds,
+       error = o.error, hint = o.hint, exit_code = o.exit_code, retryable = o.retryable, transform = o.transform,
+       source = coalesce(o.source, r.source), notes = o.notes, changes = o.changes, timings = o.timings,
+       replaced = o.replaced
+from jsonb_to_recordset(%(outcomes)s)
+     as o (run bigint, state text, rows bigint, rejects bigint, seconds double precision, error text, hint text,
+           exit_code integer, retryable boolean, transform text, source jsonb, notes jsonb, changes jsonb,
+           timings jsonb, replaced bigint[])
+where r.id = o.run and r.state in ('running', 'failed')
 
--- name: decide_object
--- The state of an object version, and the run that decided it.
-update lake.objects set state = %(state)s, run_id = %(run)s, changed_at = now()
-where bucket = %(bucket)s and key = %(key)s and version = %(version)s
+-- name: decide_objects
+-- The state of some object versions, and the runs that decided it.
+update lake.objects o set state = %(state)s, run_id = decided.run, changed_at = now()
+from unnest(%(keys)s::text[], %(versions)s::text[], %(runs)s::bigint[]) as decided (key, version, run)
+where o.bucket = %(bucket)s and o.key = decided.key and o.version = decided.version
 
--- name: fail_object
--- A failed run leaves a loaded version alone.
-update lake.objects set state = 'failed', run_id = %(run)s, changed_at = now()
-where bucket = %(bucket)s and key = %(key)s and version = %(version)s and state in ('pending', 'failed')
 
 -- name: mended_records
--- The mended records of an object version.
-select record, cells from lake.mended
-where bucket = %(bucket)s and key = %(key)s and version = %(version)s order by record
+-- The mended records of some object versions.
+select m.key, m.version, m.record, m.cells from lake.mended m
+join unnest(%(keys)s::text[], %(versions)s::text[]) as wanted (key, version) using (key, version)
+where m.bucket = %(bucket)s order by m.key, m.record
 
 -- name: mend_record
 -- A user's word for a broken record.
@@ -122,9 +138,10 @@ values (%(bucket)s, %(key)s, %(version)s, %(record)s, %(cells)s)
 on conflict (bucket, key, version, record) do update set cells = excluded.cells, run_id = null
 
 -- name: adopt_mended
--- The first run that loads mended records owns them.
-update lake.mended set run_id = %(run)s
-where bucket = %(bucket)s and key = %(key)s and version = %(version)s and run_id is null
+-- The first runs that load mended records own them.
+update lake.mended m set run_id = adopted.run
+from unnest(%(keys)s::text[], %(versions)s::text[], %(runs)s::bigint[]) as adopted (key, version, run)
+where m.bucket = %(bucket)s and m.key = adopted.key and m.version = adopted.version and m.run_id is null
 
 -- name: forget_mended
 -- An undone run takes its mended records along.
@@ -137,9 +154,9 @@ select id, kind, bucket, key, version, dataset, table_name, state, rows, rejects
        transform, source, notes, changes, replaced
 from lake.runs where id = %(run)s
 
--- name: get_run_result
--- What one run made of its object: its counts, and the transform that it applied.
-select rows, rejects, transform from lake.runs where id = %(run)s
+-- name: results_of_runs
+-- What some runs made of their objects: their counts, and the transform that each applied.
+select id, rows, rejects, transform from lake.runs where id = any(%(runs)s::bigint[])
 
 -- name: list_runs
 -- Runs, newest first.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -44,10 +43,6 @@ if TYPE_CHECKING:
     from etl_container.ledger import Run
     from etl_container.warehouse import Session
     from lakectl.targets.embedded_postgres import EmbeddedPostgres
-
-
-GROUP_SECONDS = 0.25
-"""How long loads may go on before the disk is waited for and their reports are told."""
 
 
 class LocalTarget:
@@ -157,28 +152,17 @@ class LocalTarget:
     def _process(
         self, objects: Sequence[tuple[str, str | None]], session: Session, on_event: OnEvent, *, again: bool
     ) -> Iterator[LoadReport]:
-        from etl_container.pipeline import process_object
+        from etl_container.pipeline import process_objects
 
-        def process(key: str, version: str | None) -> LoadReport:
-            ref = self.store.find(key, version)
-            return process_object(ref, self.lake, self.store, session, again=again, on_event=on_event)
+        refs = (self.store.find(key, version) for key, version in self._by_table(objects))
+        return process_objects(refs, self.lake, self.store, session, again=again, on_event=on_event)
 
-        if len(objects) < 2:
-            yield from (process(*one) for one in objects)
-            return
-        # Small objects share the wait for the disk: each is a transaction of its own, and told of when it is safe.
-        group = _Group(session, process)
-        try:
-            for one in objects:
-                group.add(one)
-                if group.seconds >= GROUP_SECONDS:
-                    yield from group.settled()
-            yield from group.settled()
-        except (LakectlError, KeyboardInterrupt):
-            yield from group.settled()
-            raise
-        finally:
-            group.settled()
+    def _by_table(self, objects: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+        """Objects of one table one after the other, in the order they were named in."""
+        tables: dict[str, list[tuple[str, str | None]]] = {}
+        for one in objects:
+            tables.setdefault(self.lake.dataset_of(one[0]).table, []).append(one)
+        return [one for found in tables.values() for one in found]
 
     def rehearse(self, path: str | None, key: str) -> LoadReport:
         from etl_container.pipeline import rehearse
@@ -489,46 +473,6 @@ class LocalTarget:
         if missing:
             return Check("raw zone", ok=False, detail=f"{len(missing)} objects are not loaded", fix="lakectl run")
         return Check("raw zone", ok=True, detail="every object was seen by a run")
-
-
-class _Group:
-    """Loads whose commits are waited for together."""
-
-    def __init__(self, session: Session, process: Callable[[str, str | None], LoadReport]) -> None:
-        self._session = session
-        self._process = process
-        self._objects: list[tuple[str, str | None]] = []
-        self._reports: list[LoadReport] = []
-        self._connection: object = None
-        self._since = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Since the first load of the group began."""
-        return time.monotonic() - self._since
-
-    def add(self, one: tuple[str, str | None]) -> None:
-        if not self._objects:
-            self._since = time.monotonic()
-            self._session.hold_back()
-            self._connection = self._session.connection
-        self._objects.append(one)
-        self._reports.append(self._process(*one))
-
-    def settled(self) -> list[LoadReport]:
-        """The reports, once what they tell is on the disk; the group then begins anew."""
-        reports, objects = self._reports, self._objects[: len(self._reports)]
-        self._reports, self._objects = [], []
-        if not objects or self._session.broken:
-            return reports
-        if self._session.connection is not self._connection:
-            # The connection was lost: what the server had not written when it fell is loaded again.
-            reports = [
-                self._process(*one) if report.state == "loaded" else report
-                for one, report in zip(objects, reports, strict=True)
-            ]
-        self._session.flush()
-        return reports
 
 
 class _OneFile:

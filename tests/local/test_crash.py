@@ -103,6 +103,50 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
     assert "failed" in states
 
 
+@pytest.mark.timeout(300)
+def test_kill_9_among_many_small_files_leaves_each_whole_or_not_at_all(place: Path) -> None:
+    seed = int(os.environ.get("LAKE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed} (LAKE_TEST_SEED={seed} repeats it)")
+    moments = random.Random(seed)
+    folder = place / "t"
+    folder.mkdir()
+
+    def write(version: int) -> None:
+        for i in range(300):
+            (folder / f"{i}.csv").write_text("file,v\n" + f"{i},{version}\n" * 10)
+
+    write(0)
+    with EmbeddedPostgres(place / ".lake" / "postgres") as server:
+        run(place, "upload", str(folder))
+        connection = psycopg2.connect(server.dsn)
+        connection.autocommit = True
+        cursor = connection.cursor()
+        write(1)
+        started = time.monotonic()
+        run(place, "upload", str(folder))
+        usual, killed = time.monotonic() - started, 0
+        for version in range(2, 10):
+            write(version)
+            process = lakectl(place, "upload", str(folder))
+            time.sleep(moments.uniform(0.3, 0.95) * usual)
+            killed += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            cursor.execute("select count(*), count(distinct v) from t group by file")
+            assert cursor.fetchall() == [(10, 1)] * 300, f"half a file, seed {seed}"
+            cursor.execute("select id, rows from lake.runs where state = 'loaded' order by 1")
+            said = cursor.fetchall()
+            cursor.execute("select _lake_run, count(*) from t group by 1 order by 1")
+            assert cursor.fetchall() == said, f"the ledger is not the table's, seed {seed}"
+        run(place, "upload", str(folder))
+        cursor.execute("select v, count(*) from t group by v")
+        assert cursor.fetchall() == [(9, 3000)], f"seed {seed}"
+        cursor.execute("select state, count(*) from lake.objects where state in ('pending', 'loaded') group by 1")
+        assert cursor.fetchall() == [("loaded", 300)]
+        connection.close()
+    assert killed > 4
+
+
 def test_processes_at_once_share_one_embedded_server_and_leave_none_behind(place: Path) -> None:
     files = []
     for number in range(12):

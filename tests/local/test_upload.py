@@ -6,11 +6,9 @@ import gzip
 import json
 from datetime import date
 
-import psycopg2
 import pytest
 
 from etl_container.errors import UsageError
-from etl_container.report import Loading
 from tests.local.conftest import Lake, csv_text
 
 TRIPS = csv_text("id,city,fare", ["1,Bern,10.5", "2,Genève,20", "3,,30.25"])
@@ -442,23 +440,3 @@ def test_many_small_objects_load_as_a_group_each_for_itself(lake: Lake) -> None:
     assert lake.sql("select count(*), sum(v) from t") == [(29, sum(i * i for i in range(30)) - 49)]
     assert lake.value("select count(*) from lake.objects where state = 'loaded'") == 29
     assert {report.state for report in lake.target.load([(key, None) for key in keys[8:]])} == {"already_loaded"}
-
-
-def test_a_group_that_loses_its_server_on_the_way_tells_only_what_is_there(lake: Lake) -> None:
-    keys = [lake.land(f"{i}.csv", f"id\n{i}\n") for i in range(6)]
-    objects = [(key, None) for key in keys]
-    session = lake.target._open()
-
-    def lose(event: object) -> None:
-        if isinstance(event, Loading) and event.key == keys[3]:
-            with psycopg2.connect(lake.dsn) as other, other.cursor() as cursor:
-                cursor.execute("select pg_terminate_backend(%s)", (session.connection.info.backend_pid,))
-                # What the server had not written when it fell: the second object's commit.
-                cursor.execute(f"delete from t where id = 1; delete from lake.objects where key = '{keys[1]}'")
-            other.close()
-
-    reports = list(lake.target.load(objects, on_event=lose))
-    assert [report.state for report in reports if report.key != keys[3]].count("failed") == 0
-    missing = {report.key for report in reports if report.state == "failed"}
-    assert missing <= {keys[3]}
-    assert lake.sql("select id from t order by id") == [(i,) for i in range(6) if keys[i] not in missing]
