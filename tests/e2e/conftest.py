@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,19 @@ class Stage:
         lines = [f'name = "{self.name}"', "[stage.dev]", *(f"{key} = {json.dumps(it)}" for key, it in told.items())]
         (self.root / "lake.toml").write_text("\n".join(lines) + "\n")
 
-    def run(self, *arguments: str, code: int | None = 0, patience: float = 240) -> Done:
-        """Run ``lakectl`` on the stage; ``code``: the exit code it must have, None for any."""
+    def run(
+        self, *arguments: str, code: int | None = 0, patience: float = 240, environment: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run ``lakectl`` on the stage; ``code``: the exit code it must have, None for any.
+
+        Args:
+            environment: variables beside those of the account.
+        """
         command = [sys.executable, "-m", "lakectl", *arguments, "--stage", "dev", "--no-input"]
         began = time.monotonic()
-        environment = os.environ | ground.client_environment()
+        told = os.environ | ground.client_environment() | (environment or {})
         done = subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=patience, check=False
+            command, cwd=self.root, env=told, capture_output=True, text=True, timeout=patience, check=False
         )
         if code is not None:
             assert done.returncode == code, f"lakectl {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"

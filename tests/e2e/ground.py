@@ -86,16 +86,30 @@ def down() -> None:
 # -- packages ----------------------------------------------------------------------------------------------------------
 
 
-def install_packages() -> None:
-    """Docker and debootstrap from Debian, where they are missing."""
-    missing = [package for package, program in PROGRAMS.items() if found(program) is None]
-    if missing:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        run("apt-get", "update", "-qq")
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environment=environment)
-
-
 PROGRAMS = {"docker.io": "dockerd", "debootstrap": "debootstrap", "iproute2": "ip"}
+BUILDERS = {"buildah": "buildah"}
+"""For single tests, which say so when a machine cannot have them."""
+
+
+def install_packages() -> None:
+    """Docker, debootstrap and buildah from Debian, where they are missing."""
+    install(missing(PROGRAMS))
+    try:
+        install(missing(BUILDERS))
+    except SystemExit as error:
+        print(f"{error}\nits tests are left out", file=sys.stderr)
+
+
+def missing(programs: dict[str, str]) -> list[str]:
+    """The packages whose program is not there."""
+    return [package for package, program in programs.items() if found(program) is None]
+
+
+def install(packages: list[str]) -> None:
+    if packages:
+        run("apt-get", "update", "-qq")
+        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, environment=environment)
 
 
 def found(program: str) -> str | None:
