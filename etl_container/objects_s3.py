@@ -15,7 +15,7 @@ passed, so that no later put can share it. Sources: Amazon S3 User Guide, "Concu
 **Reading.** Parts of 8 MiB are fetched ahead of a sequential reader by a few threads, each whole part retried; what one
 stream holds is bounded by :data:`AHEAD` parts. Readers look at an object's beginning several times, so the first part
 of the last object is kept. A stream that is read from its first byte to its last is held against the checksum that the
-bucket keeps.
+bucket keeps. A store that answers a ranged request with the whole object is refused: it would be taken for the range.
 """
 
 from __future__ import annotations
@@ -236,10 +236,33 @@ class S3Store:
             got = self.client.get_object(
                 Bucket=self.bucket, Key=ref.key, ChecksumMode="ENABLED", **_chosen(ref.version), **span, **self._owner
             )
-            data = got.pop("Body").read()
+            body = got.pop("Body")
+            if span and not _is_range(got, span["Range"]):
+                body.close()
+                raise ConfigError(
+                    f"s3://{self.bucket}/{ref.key} was asked for {span['Range']}, and {_answered(got)} came",
+                    hint="objects over 8 MiB need a store that serves ranges: look at AWS_ENDPOINT_URL and at proxies",
+                )
+            data = body.read()
         if len(data) < min(PART, ref.size - start):
             raise InfrastructureError(f"s3://{self.bucket}/{ref.key} broke off after {start + len(data):,} bytes")
         return _Part(data, got)
+
+
+def _is_range(got: dict[str, Any], asked: str) -> bool:
+    """Whether an answer holds the bytes that were asked for; one without support for ranges has the whole object."""
+    told = got.get("ContentRange")
+    return str(told).startswith(f"{asked.replace('=', ' ')}/") if told else _status(got) == 206
+
+
+def _answered(got: dict[str, Any]) -> str:
+    return str(
+        got.get("ContentRange") or f"the whole object (status {_status(got)}, {got.get('ContentLength', 0):,} bytes)"
+    )
+
+
+def _status(got: dict[str, Any]) -> int:
+    return int(got.get("ResponseMetadata", {}).get("HTTPStatusCode", 200))
 
 
 class _Stream(io.RawIOBase):
