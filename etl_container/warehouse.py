@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SCHEMA = "public"
 """Where the tables of the datasets are."""
 
-COPY_CHUNK = 4 << 20
+COPY_CHUNK = 1 << 20
 """Encoded bytes handed to the server at a time; larger batches are cut. Bounds memory together with the queue."""
 
 _QUEUE_CHUNKS = 4

@@ -20,8 +20,8 @@ from etl_container.errors import UnreadableObjectError
 from etl_container.formats.base import Description, Kind, RawBatch, ReadOptions, Source
 from etl_container.formats.compression import LocalCopy
 
-BATCH_ROWS: Final = 65_536
-"""Rows in a batch at most."""
+BATCH_ROWS: Final = 16_384
+"""Rows in a batch at most: what is cast and encoded next is then still near the processor."""
 
 BATCH_BYTES: Final = 32 << 20
 """Bytes in a batch to aim at."""
@@ -211,7 +211,7 @@ def _open_parquet(path: str) -> tuple[Any, _Batches]:
             size = metadata.row_group(group)
             row_bytes = max(1, size.total_byte_size // max(1, size.num_rows))
             rows = min(BATCH_ROWS, max(64, BATCH_BYTES // row_bytes))
-            yield from file.iter_batches(batch_size=rows, row_groups=[group], use_threads=True)
+            yield from file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False)
 
     return file.schema_arrow, batches()
 
