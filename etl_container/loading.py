@@ -219,10 +219,11 @@ class Loader:
         for batch in stream:
             if not sample:
                 self._inference.observe(_head(batch))
-            before = copy.deepcopy(self._inference)
-            self._inference.observe(batch)
-            if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
-                self._breaks += _breaks(before, batch)
+            if sample or batch.data.num_rows > HEAD_ROWS:
+                before = copy.deepcopy(self._inference)
+                self._inference.observe(batch)
+                if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
+                    self._breaks += _breaks(before, batch)
             sample.append(batch)
             size += batch.data.nbytes
             if size >= min(SAMPLE_BYTES, (self._source.size or SAMPLE_BYTES * SAMPLE_SHARE) // SAMPLE_SHARE):

@@ -18,6 +18,7 @@ The widening order (an arrow says "every value of the left can be written as the
 from __future__ import annotations
 
 import enum
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -94,6 +95,7 @@ def column_names(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+@functools.lru_cache(maxsize=4096)
 def identifier(label: str) -> str:
     """One label as an identifier (see :func:`column_names`); empty when no letter or digit is in it."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", label) if not ("\u0300" <= char <= "\u036f"))

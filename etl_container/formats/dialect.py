@@ -35,6 +35,8 @@ WORD_GAPS = frozenset({" ", ":"})
 SINGLES = (",", ";", "\t", "|", " ", ":", "^", "~", "\x01", "\x1f", "\x1e", "¦", "§", "¬")
 DISCOUNT = {" ": 0.8, ":": 0.5, "^": 0.9, "~": 0.9}
 """Characters that stand in ordinary text need better evidence."""
+ONE_CELL = 0.25
+"""What a dialect is worth at most that cuts nothing."""
 _RUN = re.compile(r"[,;|~^:!#@&*$\t ]{2,4}")
 _COMMENT = ("#", "//", "%%", "--")
 
@@ -181,18 +183,21 @@ def _dialect(text: str, options: ReadOptions, told: str | None) -> Dialect:
             continue
         for quote in _quotes(text, delimiter, options):
             dialect = Dialect(delimiter or unused, quote, options.escape or None, line_terminator)
-            score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
+            best_yet = max(scored, key=lambda pair: pair[0])[0]
+            if not delimiter and best_yet > ONE_CELL:
+                continue
+            score = _score(text, dialect, best_yet)
             if options.escape is None and quote is not None and "\\" + quote in text:
                 escaped = Dialect(delimiter or unused, quote, "\\", line_terminator)
                 if _escapes(text, dialect, escaped):
                     dialect = escaped
-                    score = _score(text, dialect) * DISCOUNT.get(delimiter, 1.0)
+                    score = _score(text, dialect, best_yet)
             scored.append((score, dialect))
     best = max(scored, key=lambda pair: pair[0])[1]
     if best.delimiter in WORD_GAPS and not _cuts_all(text, best):
         # Sentences of as many words each are no columns where another delimiter cuts every line, the header's too.
-        others = [pair for pair in scored[1:] if pair[1].delimiter not in WORD_GAPS and _cuts_all(text, pair[1])]
-        best = max(others, key=lambda pair: pair[0], default=(0.0, best))[1]
+        others = [other for _, other in scored[1:] if other.delimiter not in WORD_GAPS and _cuts_all(text, other)]
+        best = max(others, key=lambda other: _score(text, other), default=best)
     return best
 
 
@@ -265,7 +270,8 @@ def _escapes(text: str, plain: Dialect, escaped: Dialect) -> bool:
     return 2 * sum(record.stray for record in _records(text, escaped)) < without
 
 
-def _score(text: str, dialect: Dialect) -> float:
+def _score(text: str, dialect: Dialect, best_yet: float = -1.0) -> float:
+    """How good a dialect is, between 0 and 1; 0 where its cells need not be looked at to say that it is not better."""
     records = _records(text, dialect)
     plain = [record for record in records if not (record.cells[0] or "").startswith("#")]
     records = plain if len(plain) > 1 else records
@@ -285,12 +291,15 @@ def _score(text: str, dialect: Dialect) -> float:
             pattern **= 3
         elif pattern < 0.5:
             pattern **= 2
-    parts = (width - 1) / width if width > 1 else 0.25
+    parts = (width - 1) / width if width > 1 else ONE_CELL
+    strays = sum(record.stray for record in records) / len(records)
+    at_most = pattern * parts * (1 - strays / 2) * DISCOUNT.get(dialect.delimiter, 1.0)
+    if at_most < best_yet:
+        return 0.0
     proper = (cell for record in records if len(record.cells) == width for cell in record.cells[:80])
     cells = [cell for cell in proper if cell and not cell.isspace()][:3000]
     type_score = sum(_goodness(cell, dialect) for cell in cells) / len(cells) if cells else 0.3
-    strays = sum(record.stray for record in records) / len(records)
-    return pattern * parts * type_score * (1 - strays / 2)
+    return at_most * type_score
 
 
 def _in_tables(records: Sequence[Record]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from etl_container.formats.options import ReadOptions
@@ -226,7 +227,7 @@ class State:
         shapes = self.shapes
         if shapes & Shape.OTHER or len(self.affixes) > 1:
             return True
-        return sum(bool(shapes & family) for family in _FAMILIES) > 1
+        return len([family for family in _FAMILIES if shapes & family]) > 1
 
 
 NOTHING = State()
@@ -237,6 +238,11 @@ def classify(text: str) -> State:
     """The state of one untyped text (CSV)."""
     if len(text) > LONGEST:
         return _number(text.strip(SPACES), "_") or TEXT
+    return _classified(text)
+
+
+@lru_cache(maxsize=8192)
+def _classified(text: str) -> State:
     text = text.strip(SPACES)
     if not text:
         return State(Shape.EMPTY)
