@@ -26,6 +26,9 @@ from etl_container.warehouse import Session, translated
 _RUN_SPACE = 0x1A4E
 """The first key of the advisory locks that say "this run is alive"."""
 
+DIED = "the process that ran it died"
+"""The error of a run that ended without a word, as ``bury_dead_runs`` writes it."""
+
 _PAGE = 1000
 """Rejects written by one statement."""
 

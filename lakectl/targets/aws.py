@@ -48,7 +48,6 @@ from lakectl.targets.base import (
     Landed,
     QueryResult,
     RetryReport,
-    RunInfo,
     StatusReport,
     TableInfo,
     UndoReport,
@@ -59,6 +58,7 @@ from lakectl.targets.following import Follower
 from lakectl.targets.local import LocalTarget
 
 if TYPE_CHECKING:
+    from etl_container.ledger import Run
     from etl_container.objects_s3 import S3Store
 
 _ORDER = 50
@@ -399,12 +399,18 @@ class AwsTarget(LocalTarget):
             infos.append(TableInfo(table, columns, int(rows[table]), int(size or 0), dataset, int(objects), updated))
         return infos
 
-    def runs(self, *, dataset: str | None = None, limit: int | None = None) -> list[RunInfo]:
-        found = super().runs(dataset=dataset, limit=limit)
-        if not any(run.state == "running" for run in found):
-            return found
-        dead = {str(row[0]) for row in self._reader.run("dead_runs", space=_RUN_SPACE)}
-        return [_buried(run) if run.run in dead else run for run in found]
+    def _runs(self, *, dataset: str | None = None, key: str | None = None, limit: int | None = None) -> list[Run]:
+        return self._without_dead(super()._runs(dataset=dataset, key=key, limit=limit))
+
+    def _run(self, number: int) -> Run:
+        return self._without_dead([super()._run(number)])[0]
+
+    def _without_dead(self, runs: list[Run]) -> list[Run]:
+        """Runs whose task died are failed, though only the next task may write that down."""
+        if not any(run.state == "running" for run in runs):
+            return runs
+        dead = {row[0] for row in self._reader.run("dead_runs", space=_RUN_SPACE)}
+        return [_buried(run) if run.id in dead else run for run in runs]
 
     def status(self) -> StatusReport:
         outputs, aws = self.outputs, self.opened.aws
@@ -601,11 +607,8 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _buried(run: RunInfo) -> RunInfo:
-    return dataclasses.replace(
-        run,
-        state="failed",
-        error="the task that ran it died",
-        hint=f"it is retried by itself, or: lakectl run {run.key}",
-        exit_code=1,
-    )
+def _buried(run: Run) -> Run:
+    from etl_container import ledger
+
+    hint = f"it is retried by itself, or: lakectl run {run.key}"
+    return dataclasses.replace(run, state="failed", rows=0, error=ledger.DIED, hint=hint, exit_code=1)

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from etl_container.ledger import DIED
 from lakectl.aws import functions
 from lakectl.aws.ecs import Task, why_stopped
 from lakectl.aws.logs import Logs
@@ -29,20 +30,39 @@ def with_hops(target: AwsTarget, subject: str, known: Explanation) -> Explanatio
     cause, hint = known.cause, known.hint
     since = int((datetime.now(UTC) - _LOOKED_BACK).timestamp() * 1000)
     said = _dispatcher(target, key, since)
-    tasks = [str(fact["task"]) for fact in said if fact.get("event") == "dispatched" and fact.get("task")]
+    task = _task_of(said, stated.get("started"))
     facts += [("dispatcher", _sentence(fact)) for fact in said[-_LAST_LINES:]]
-    stopped = _task(target, tasks[-1]) if tasks else None
+    stopped = _task(target, task) if task else None
+    ended = None
     if stopped is not None:
         facts.append(("task", f"{stopped.id}: {stopped.status.lower()}"))
         if stopped.status == "STOPPED" and stopped.exit_code != 0:
-            facts.append(("stop reason", why_stopped(stopped)))
+            ended = why_stopped(stopped)
+            facts.append(("stop reason", ended))
     if stated.get("state") in ("pending", None) and not subject.isdigit():
         cause, hint = _stuck(target, key, said, stopped)
-    if stated.get("state") == "failed" and tasks:
+    if stated.get("state") == "failed" and task:
+        if known.cause == DIED:
+            cause = f"run {stated['run']} of {key} failed in its task: {ended or DIED}"
         if said[-1].get("event") == "parked":
             hint = f"when the cause is mended: lakectl retry {key}"
-        facts += [("log", line) for line in _last_lines(target, tasks[-1])]
+        elif said[-1].get("event") == "retry":
+            hint = _again(said[-1])
+        facts += [("log", line) for line in _last_lines(target, task)]
     return dataclasses.replace(known, cause=cause, facts=tuple(facts), hint=hint)
+
+
+def _task_of(said: list[Fact], started: str | None) -> str | None:
+    """The task that an object was handed to last, or last before a run began."""
+    handed = [fact for fact in said if fact.get("event") == "dispatched" and fact.get("task")]
+    began = None if started is None else datetime.fromisoformat(started)
+    before = [fact for fact in handed if began is not None and datetime.fromisoformat(str(fact["at"])) <= began]
+    chosen = before or handed
+    return str(chosen[-1]["task"]) if chosen else None
+
+
+def _again(fact: Fact) -> str:
+    return f"it is tried again {fact.get('delay')} s after that, as attempt {fact.get('attempt')}; lakectl logs -f"
 
 
 def _stuck(target: AwsTarget, key: str, said: list[Fact], stopped: Task | None) -> tuple[str, str]:
@@ -52,9 +72,8 @@ def _stuck(target: AwsTarget, key: str, said: list[Fact], stopped: Task | None) 
         case "parked":
             return f"{key} is parked: {reason_of(last)}", f"mend the cause, then: lakectl retry {key}"
         case "retry":
-            again = f"it is tried again {last.get('delay')} s after that, as attempt {last.get('attempt')}"
             why = why_stopped(stopped) if stopped is not None else reason_of(last)
-            return f"{key} was handed to a task, and {why}", f"{again}; lakectl logs -f"
+            return f"{key} was handed to a task, and {why}", _again(last)
     if stopped is not None and stopped.status == "STOPPED":
         return f"{key} was handed to a task, and {why_stopped(stopped)}", "it is retried by itself; lakectl status"
     if stopped is not None:

@@ -24,6 +24,8 @@ def explain_run(run: Run, session: Session) -> Explanation:
 def explain_object(ref: ObjectRef, versions: int, state: str, runs: Sequence[Run]) -> Explanation:
     """Why the newest version of an object is in its state."""
     own = [run for run in runs if run.version == ref.version]
+    if state == "pending" and own and own[0].state == "failed":
+        state = "failed"  # its run died, and nobody has written that down yet
     facts = [
         ("version", f"{ref.version[:21]} ({versions} in the raw zone)"),
         ("size", f"{ref.size:,} bytes"),

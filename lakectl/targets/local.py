@@ -272,11 +272,18 @@ class LocalTarget:
         return infos[:limit]
 
     def runs(self, *, dataset: str | None = None, limit: int | None = None) -> list[RunInfo]:
+        return [] if self._empty else [_run_info(run) for run in self._runs(dataset=dataset, limit=limit)]
+
+    def _runs(self, *, dataset: str | None = None, key: str | None = None, limit: int | None = None) -> list[Run]:
+        """Runs as the ledger has them, newest first."""
         from etl_container import ledger
 
-        if self._empty:
-            return []
-        return [_run_info(run) for run in ledger.list_runs(self._open(), dataset=dataset, limit=limit)]
+        return ledger.list_runs(self._open(), dataset=dataset, key=key, limit=limit)
+
+    def _run(self, number: int) -> Run:
+        from etl_container import ledger
+
+        return ledger.get_run(self._open(), number)
 
     def status(self) -> StatusReport:
         objects: dict[str, int] = {}
@@ -305,18 +312,16 @@ class LocalTarget:
         return StatusReport(self.stage, warehouse, state, tuple(facts), objects, tuple(problems))
 
     def explain(self, subject: str) -> Explanation:
-        from etl_container import ledger
         from lakectl.targets.explaining import explain_object, explain_run
 
         if subject.isdigit() and not self._empty:
-            session = self._open()
-            return explain_run(ledger.get_run(session, int(subject)), session)
+            return explain_run(self._run(int(subject)), self._open())
         key = subject if subject.startswith("raw/") else self._key_like(subject)
         versions = self.store.versions(key)
         if not versions:
             raise NotFoundError(f"no object {subject} in the raw zone", hint="lakectl objects")
         states = {version: state for at, version, state, _ in self._states() if at == key}
-        runs = [] if self._empty else ledger.list_runs(self._open(), key=key, limit=20)
+        runs = [] if self._empty else self._runs(key=key, limit=20)
         return explain_object(versions[-1], len(versions), states.get(versions[-1].version, "pending"), runs)
 
     def _key_like(self, subject: str) -> str:

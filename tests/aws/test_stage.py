@@ -15,6 +15,10 @@ import boto3
 import psycopg2
 import pytest
 
+from etl_container import ledger
+from etl_container.objects_s3 import S3Store
+from etl_container.warehouse import Session
+from lakectl import config
 from lakectl.deploy import facts
 from lakectl.targets.aws import AwsTarget
 from tests.aws.account import Fate, refusal
@@ -116,6 +120,29 @@ def test_a_task_that_dies_is_retried_while_upload_waits(stage: Stage) -> None:
     done = stage("upload", stage.file("trips.csv", TRIPS))
     assert "is stopped: the task was killed: out of memory" in done.err
     assert stage.count("trips") == 1000
+
+
+def test_a_run_whose_task_was_killed_is_failed_for_explain_as_for_runs(stage: Stage) -> None:
+    version = stage.put(KEY, TRIPS)
+    stage.account.fates = [Fate("EssentialContainerExited", 137, "OutOfMemoryError: container killed")]
+    ref = S3Store(stage.account.outputs["RawBucket"], sleep=lambda _: None).find(KEY, version)
+    with Session(stage.account.etl_dsn) as session:
+        ledger.begin(session, [ref], config.load(stage.root).dataset_of(KEY), [None])
+        assert f"it is loading {KEY}" in stage("explain", KEY).told
+    stage.account.pass_time(20)
+    assert [run["state"] for run in stage("runs", "--json").document] == ["failed"]
+    for subject in (KEY, "1"):
+        told = stage("explain", subject, "--json").document
+        assert (
+            told["cause"]
+            == f"run 1 of {KEY} failed in its task: the task was killed: out of memory, or stopped by force"
+        )
+        assert told["hint"].startswith("it is tried again 60 s after that, as attempt 2")
+        assert told["facts"]["state"] == "failed"
+    assert "pending" not in stage("explain", KEY).told
+    stage.account.pass_time(120)
+    assert "1,000 rows of" in stage("explain", KEY).told
+    assert f"run 1 of {KEY} failed in its task" in stage("explain", "1").told
 
 
 def test_a_broken_file_fails_once_with_its_reason(stage: Stage) -> None:
