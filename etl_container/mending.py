@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from etl_container.errors import DataError, UsageError
+from etl_container.errors import DataError, NotFoundError, UsageError
 from etl_container.formats.base import Description, RawBatch, Reject, RejectSink, TableReader
 
 ID, LINE, COLUMN, REASON, SURPLUS = "_reject", "_line", "_column", "_reason", "_surplus"
@@ -193,6 +193,61 @@ class Mended:
             return list(self.cells)
         placed = dict(zip(self.labels, self.cells, strict=True))
         return [placed.get(label) for label in labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What stands in for one broken record of one object version."""
+
+    bucket: str
+    key: str
+    version: str
+    record: int
+    cells: Sequence[str | None]
+
+
+def replacements(
+    path: Path, dataset: str | None, rejects: Callable[[int], Sequence[tuple[Any, ...]]]
+) -> Iterator[Replacement]:
+    """The records of an export that somebody has mended.
+
+    Args:
+        path: the export.
+        dataset: all of its rejects must be of this one; None: of any.
+        rejects: the rows of the named query ``get_reject`` for the number of a reject.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UsageError: it is no export, names rejects that are not there, or nothing in it is mended.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"no file {path}")
+    count = unmended = 0
+    for mended in read_export(path):
+        found = rejects(mended.reject)
+        if not found:
+            raise UsageError(
+                f"{path}, line {mended.line}: there is no reject {mended.reject}"
+                + (f" of dataset {dataset}" if dataset else ""),
+                hint="lakectl rejects --export FILE makes a new export",
+            )
+        if mended.surplus:
+            unmended += 1
+            continue
+        _dataset, bucket, key, version, record, source = found[0]
+        if record is None:
+            raise UsageError(
+                f"{path}, line {mended.line}: the transform hides which record reject {mended.reject} is",
+                hint="let the transform keep the index of its rows",
+            )
+        count += 1
+        yield Replacement(bucket, key, version, record, mended.cells_for(source["labels"]))
+    if not count:
+        raise UsageError(
+            f"{path} has nothing mended in it"
+            + (f": {unmended} of its records still have cells in {SURPLUS}" if unmended else ""),
+            hint=f"give every cell its column, empty {SURPLUS}, then retry",
+        )
 
 
 def read_export(path: Path) -> Iterator[Mended]:

@@ -47,7 +47,6 @@ from lakectl.targets.base import (
     Explanation,
     Landed,
     QueryResult,
-    RetryReport,
     StatusReport,
     TableInfo,
     UndoReport,
@@ -461,76 +460,19 @@ class AwsTarget(LocalTarget):
 
     # -- rejects and second thoughts -----------------------------------------------------------------------------------
 
-    def export_rejects(self, dataset: str | None, path: str) -> int:
-        from etl_container import mending
+    def _again(self, chosen: Sequence[tuple[str, str]], on_event: OnEvent) -> Iterator[LoadReport]:
+        return self.reload(chosen, on_event=on_event)
 
-        names = {row[3] for row in self._reader.run("objects_with_rejects", dataset=dataset)}
-        if len(names) > 1:
-            raise UsageError(
-                f"there are rejects of several datasets ({', '.join(sorted(names))}), whose columns differ",
-                hint=f"lakectl rejects {min(names)} --export {path}",
-            )
-        rows = self._reader.stream("list_rejects", dataset=dataset, limit=None)
-        keys = ("id", "run", "dataset", "bucket", "key", "version", "record", "line", "column", "value", "reason")
-        named = (dict(zip((*keys, "text", "source"), row, strict=True)) for row in rows)
-        try:
-            return mending.export(named, Path(path))
-        except PermissionError as error:
-            raise PermissionDeniedError(f"cannot write {path}: {error.strerror}") from error
-
-    def retry_rejects(self, dataset: str | None, path: str | None, *, on_event: OnEvent = silent) -> list[RetryReport]:
+    def _mend(self, session: Any, path: Path, dataset: str | None) -> list[tuple[str, str]]:
         """The mended records go to the ledger over the Data API; the loads are tasks."""
-        self._on_event = on_event
-        before = {
-            (key, version): (name, count)
-            for _bucket, key, version, name, _run, count in self._reader.run("objects_with_rejects", dataset=dataset)
-        }
-        chosen = list(before) if path is None else self._mend_remotely(Path(path), dataset)
-        reports = []
-        for report in self.reload(chosen, on_event=on_event):
-            if report.state == "failed":
-                raise DataError(report.error or "failed", hint=report.hint)
-            name, count = before[report.key, report.version]
-            reports.append(RetryReport(name, max(0, count - report.rejects), report.rejects, report.run))
-        return reports
-
-    def _mend_remotely(self, path: Path, dataset: str | None) -> list[tuple[str, str]]:
-        from etl_container import mending
-
-        if not path.is_file():
-            raise NotFoundError(f"no file {path}")
         concerned: dict[tuple[str, str], None] = {}
-        unmended = 0
         writer = self._api("MasterSecretArn")
         with writer.transaction() as number:
             writer.execute(f"set local role {database.OWNER}", transaction=number)
-            for mended in mending.read_export(path):
-                found = self._reader.run("get_reject", reject=mended.reject, dataset=dataset)
-                if not found:
-                    raise UsageError(
-                        f"{path}, line {mended.line}: there is no reject {mended.reject}"
-                        + (f" of dataset {dataset}" if dataset else ""),
-                        hint="lakectl rejects --export FILE makes a new export",
-                    )
-                if mended.surplus:
-                    unmended += 1
-                    continue
-                _dataset, bucket, key, version, record, source = found[0]
-                if record is None:
-                    raise UsageError(
-                        f"{path}, line {mended.line}: the transform hides which record reject {mended.reject} is",
-                        hint="let the transform keep the index of its rows",
-                    )
-                cells = json.dumps(list(mended.cells_for(source["labels"])), ensure_ascii=False)
-                values = {"bucket": bucket, "key": key, "version": version, "record": record, "cells": cells}
+            for one in self._replacements(path, dataset):
+                values = dataclasses.asdict(one) | {"cells": json.dumps(list(one.cells), ensure_ascii=False)}
                 writer.execute(data_api.named("mend_record", values), transaction=number)
-                concerned[key, version] = None
-        if not concerned:
-            raise UsageError(
-                f"{path} has nothing mended in it"
-                + (f": {unmended} of its records still have cells in {mending.SURPLUS}" if unmended else ""),
-                hint=f"give every cell its column, empty {mending.SURPLUS}, then retry",
-            )
+                concerned[one.key, one.version] = None
         return list(concerned)
 
     def undo(self, run: str, *, on_event: OnEvent = silent) -> UndoReport:

@@ -41,6 +41,7 @@ from lakectl.targets.base import (
 
 if TYPE_CHECKING:
     from etl_container.ledger import Run
+    from etl_container.mending import Replacement
     from etl_container.warehouse import Session
     from lakectl.targets.embedded_postgres import EmbeddedPostgres
 
@@ -376,53 +377,41 @@ class LocalTarget:
         }
         chosen = list(before) if path is None else self._mend(session, Path(path), dataset)
         reports = []
-        for key, version in chosen:
-            for report in self._process([(key, version)], session, on_event, again=True):
-                if report.state == "failed":
-                    raise DataError(report.error or "failed", hint=report.hint)
-                if report.state == "superseded":
-                    raise UsageError(
-                        f"a newer version of {key} is loaded: its rejects are other ones", hint="lakectl rejects"
-                    )
-                count = before.get((key, version), 0)
-                reports.append(RetryReport(report.dataset, max(0, count - report.rejects), report.rejects, report.run))
+        for report in self._again(chosen, on_event):
+            if report.state == "failed":
+                raise DataError(report.error or "failed", hint=report.hint)
+            if report.state == "superseded":
+                raise UsageError(
+                    f"a newer version of {report.key} is loaded: its rejects are other ones", hint="lakectl rejects"
+                )
+            count = before.get((report.key, report.version), 0)
+            reports.append(RetryReport(report.dataset, max(0, count - report.rejects), report.rejects, report.run))
         return reports
+
+    def _again(self, chosen: Sequence[tuple[str, str]], on_event: OnEvent) -> Iterator[LoadReport]:
+        """Load object versions again, one after the other: the first that fails ends it."""
+        session = self._open()
+        for pair in chosen:
+            yield from self._process([pair], session, on_event, again=True)
 
     def _mend(self, session: Session, path: Path, dataset: str | None) -> list[tuple[str, str]]:
         """Put the records of an export in place of the broken ones; the object versions concerned."""
-        from etl_container import ledger, mending
+        from etl_container import ledger
 
-        if not path.is_file():
-            raise NotFoundError(f"no file {path}")
         concerned: dict[tuple[str, str], None] = {}
-        unmended = 0
         with session.transaction():
-            for mended in mending.read_export(path):
-                found = session.run("get_reject", reject=mended.reject, dataset=dataset)
-                if not found:
-                    raise UsageError(
-                        f"{path}, line {mended.line}: there is no reject {mended.reject}"
-                        + (f" of dataset {dataset}" if dataset else ""),
-                        hint="lakectl rejects --export FILE makes a new export",
-                    )
-                if mended.surplus:
-                    unmended += 1
-                    continue
-                _dataset, bucket, key, version, record, source = found[0]
-                if record is None:
-                    raise UsageError(
-                        f"{path}, line {mended.line}: the transform hides which record reject {mended.reject} is",
-                        hint="let the transform keep the index of its rows",
-                    )
-                ledger.mend(session, bucket, key, version, record, mended.cells_for(source["labels"]))
-                concerned[key, version] = None
-        if not concerned:
-            raise UsageError(
-                f"{path} has nothing mended in it"
-                + (f": {unmended} of its records still have cells in {mending.SURPLUS}" if unmended else ""),
-                hint=f"give every cell its column, empty {mending.SURPLUS}, then retry",
-            )
+            for one in self._replacements(path, dataset):
+                ledger.mend(session, one.bucket, one.key, one.version, one.record, one.cells)
+                concerned[one.key, one.version] = None
         return list(concerned)
+
+    def _replacements(self, path: Path, dataset: str | None) -> Iterator[Replacement]:
+        from etl_container import mending
+
+        session = self._open()
+        return mending.replacements(
+            path, dataset, lambda number: session.run("get_reject", reject=number, dataset=dataset)
+        )
 
     def undo(self, run: str, *, on_event: OnEvent = silent) -> UndoReport:
         from etl_container.undo import undo

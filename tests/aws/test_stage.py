@@ -204,6 +204,33 @@ def test_rejects_are_listed_exported_mended_and_loaded(stage: Stage) -> None:
     (report,) = stage("rejects", "trips", "--retry", export, "--json").document["retried"]
     assert (report["loaded"], report["still_rejected"]) == (499, 0)
     assert stage.count("trips") == 1000
+    (again,) = stage("rejects", "trips", "--retry", export, "--json").document["retried"]
+    assert (again["dataset"], again["loaded"], again["still_rejected"]) == ("trips", 0, 0)
+    assert stage.count("trips") == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "code"),
+    [
+        ("_reject,id,_surplus\n9,1,\n", "line 2: there is no reject 9 of dataset trips", 2),
+        (
+            "_reject,id,_surplus\n1,1,too much\n",
+            "nothing mended in it: 1 of its records still have cells in _surplus",
+            2,
+        ),
+        ("id\n1\n", "has no column _reject: it is not an export", 2),
+        (None, "no file", 3),
+    ],
+)
+def test_an_export_that_mends_nothing_is_refused_and_nothing_is_loaded(
+    stage: Stage, text: str | None, told: str, code: int
+) -> None:
+    stage("upload", stage.file("trips.csv", "id,city\n1,a\n2,b,surplus\n"))
+    export = stage.root / "mend.csv"
+    if text is not None:
+        export.write_text(text)
+    assert told in stage("rejects", "trips", "--retry", str(export), code=code).told
+    assert len(stage("runs", "--json").document) == 1
 
 
 def test_logs_are_told_in_the_order_of_time_and_by_run(stage: Stage) -> None:
