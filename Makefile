@@ -14,7 +14,7 @@ help:
 	@echo "make check   lint, format, types, import rules, reference pages"
 	@echo "make docs    write the reference pages from the code"
 	@echo "make infra-check   cfn-lint and checkov over every kind of rendered template"
-	@echo "make bench   the performance harness"
+	@echo "make bench   measure against other tools, into docs/benchmarks.md (BENCH=--help tells how to choose)"
 	@echo "make clean   remove the virtual environment and caches"
 	@echo "PYTHON=python3.12 chooses the interpreter"
 
@@ -66,17 +66,20 @@ $(INFRA)/.installed: | $(BIN)/python
 infra-check: $(VENV)/.installed-dev $(INFRA)/.installed
 	LAKE_LINTERS=$(INFRA)/bin $(BIN)/python -m pytest -q -s tests/unit/infra/test_linters.py tests/unit/infra/test_templates.py
 
-# The tools that we are measured against live apart as well.
+# The tools that we are measured against live apart as well. One that this machine cannot have is left out.
 PEERS := .venv-peers
 $(PEERS)/.installed: | $(BIN)/python
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "duckdb==1.5.5" duckdb-extensions \
-		"duckdb-extension-postgres-scanner==1.5.5" "dlt[postgres]" polars adbc-driver-postgresql pandas sqlalchemy \
-		psycopg2-binary pyarrow
+	@for peer in "duckdb==1.5.5 duckdb-extensions duckdb-extension-postgres-scanner==1.5.5" "polars adbc-driver-postgresql pyarrow" \
+		"pandas sqlalchemy psycopg2-binary" "dlt[postgres] orjson pyarrow" "sling-linux-amd64" "matplotlib"; do \
+		echo "installing $$peer"; \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $$peer || echo "cannot be had here: $$peer"; \
+	done
 	@touch $@
 
+# BENCH="load --megabytes 1000" measures one part; all of it writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev $(PEERS)/.installed
-	LAKE_BENCH_PEERS=$(CURDIR)/$(PEERS) $(BIN)/python -m benchmarks
+	LAKE_BENCH_PEERS=$(CURDIR)/$(PEERS) $(BIN)/python -m benchmarks $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(INFRA) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .demo

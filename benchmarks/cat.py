@@ -8,7 +8,6 @@ within this process: opening the reader against reading all its batches, and aga
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,9 +36,7 @@ def main(megabytes: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="lakectl-bench-") as name:
         place = Path(name)
         file = place / "bench.csv"
-        # In a process of its own: a child's peak memory is never less than its parent's size when it is born.
-        command = [sys.executable, "-m", "benchmarks.data", str(file), str(megabytes)]
-        rows = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        rows = measure.generate("table", file, megabytes=megabytes)
         commands = {"lakectl cat": [*LAKECTL, "cat", "bench.csv", "--output", "ours.csv"]}
         commands |= {
             peer: [sys.executable, "-c", code, "bench.csv", f"peer{number}.csv"]

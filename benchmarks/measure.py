@@ -1,12 +1,13 @@
-"""Whole processes, measured by the operating system: wall seconds, CPU seconds, peak memory."""
+"""Whole processes, measured by the operating system: wall seconds, CPU seconds, peak memory. And tables of them."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,41 @@ class Run:
     """Seconds, user and system."""
     memory: int
     """Peak resident bytes of the process itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a harness found."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    bars: dict[str, float]
+    """What its plot shows: seconds by name; empty for none."""
+
+    def text(self) -> str:
+        """For a terminal."""
+        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        lines = []
+        for first, *others in [self.columns, *self.rows]:
+            cells = [cell.rjust(size) for cell, size in zip(others, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *cells]))
+        return "\n  ".join([self.title, *lines])
+
+    def markdown(self) -> str:
+        """For the documentation."""
+        lines = [self.columns, ("---", *["---:"] * (len(self.columns) - 1)), *self.rows]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def generate(kind: str, path: Path, *, rows: int | None = None, megabytes: int | None = None) -> int:
+    """A file of ``benchmarks.data``, made in a process of its own; its rows.
+
+    A child's peak memory is never less than what its parent has when it is born, so this process stays small.
+    """
+    size = ["--rows", str(rows)] if rows is not None else ["--megabytes", str(megabytes)]
+    command = [sys.executable, "-m", "benchmarks.data", kind, str(path), *size]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None) -> Run:
@@ -51,3 +87,23 @@ def median(runs: Sequence[Run]) -> Run:
 def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
     """The median of the ratios of wall seconds, pair by pair, which holds when the machine's speed drifts."""
     return statistics.median(a.wall / b.wall for a, b in zip(ours, theirs, strict=True))
+
+
+def interleaved(names: Iterable[str], rounds: int, once: Callable[[str], Run]) -> dict[str, list[Run]]:
+    """Each of the names in turn, round after round."""
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, done in runs.items():
+            done.append(once(name))
+    return runs
+
+
+def compared(title: str, runs: Mapping[str, Sequence[Run]], baselines: Sequence[str]) -> Table:
+    """Medians, and each one's time as a multiple of that of each baseline."""
+    rows = []
+    for name, done in runs.items():
+        middle = median(done)
+        ratios = (f"{ratio(done, runs[baseline]):.2f}" for baseline in baselines)
+        rows.append((name, f"{middle.wall:.2f}", f"{middle.cpu:.2f}", f"{middle.memory / 1e6:.0f}", *ratios))
+    columns = ("", "seconds", "CPU seconds", "MB of memory", *(f"x {baseline}" for baseline in baselines))
+    return Table(title, columns, rows, {name: median(done).wall for name, done in runs.items()})

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.measure import generate
 
 TRANSFORM = "def transform(df):\n    df['double'] = df['i5'] * 2\n    return df[df['i3'] >= 0]\n"
 
@@ -23,9 +23,7 @@ def main(megabytes: int, rounds: int) -> None:
     """Measure and print a table."""
     with tempfile.TemporaryDirectory(prefix="lakectl-bench-") as name:
         file = Path(name) / "bench.csv"
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.data", str(file), str(megabytes)], check=True, stdout=subprocess.DEVNULL
-        )
+        generate("table", file, megabytes=megabytes)
         size = file.stat().st_size / 1e8
         print(f"{size * 100:,.0f} MB CSV, CPU seconds per 100 MB, least of {rounds} runs")
         for stage, seconds in measure(file, Path(name), rounds).items():
