@@ -78,8 +78,10 @@ def up() -> None:
 
 
 def down() -> None:
-    """The emulator with its containers, then the daemon, if they are ours."""
+    """The emulator with its containers, then the daemon with the images of lakes, if they are ours."""
     stop_emulator()
+    if running("dockerd"):
+        remove_images()
     stop("dockerd", patience=20)
 
 
@@ -156,6 +158,16 @@ def build_base_images() -> None:
             run(*build, "-t", image, str(context / name), environment=os.environ | {"DOCKER_BUILDKIT": "0"})
             for tag in tags:
                 run("docker", "tag", image, tag)
+
+
+def remove_images() -> None:
+    """What deploys have built and tasks have pulled; base images stay, since they take minutes."""
+    listed = output("docker", "image", "ls", "--format", "{{.ID}} {{.Repository}}").splitlines()
+    ours = (REGISTRY, f"127.0.0.1:{PORT}/")
+    built = sorted({image for image, _, name in (line.partition(" ") for line in listed) if name.startswith(ours)})
+    if built:
+        run("docker", "image", "rm", "-f", *built)
+    run("docker", "image", "prune", "-f")
 
 
 def import_debian() -> None:
