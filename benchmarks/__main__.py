@@ -9,15 +9,16 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from benchmarks import cat, corpus, export, growth, load, measure, report, stages
+from benchmarks import cat, corpus, export, files, growth, load, measure, report, stages
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    harnesses = ["all", "load", "nested", "export", "growth", "cat", "corpus", "stages"]
+    harnesses = ["all", "load", "nested", "export", "files", "growth", "cat", "corpus", "stages"]
     parser.add_argument("what", nargs="?", default="all", choices=harnesses, help="one part; else all but the corpus")
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
+    parser.add_argument("--files", type=int, nargs="*", default=[1000, 5000], help="files: how many of 20 rows each")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved runs of each command")
     parser.add_argument("--scale", type=float, default=0.1, help="growth: part of the full number of rows")
     parser.add_argument("--shapes", nargs="*", default=list(growth.SIZES), choices=list(growth.SIZES), help="growth")
@@ -58,6 +59,9 @@ def _tables(chosen: argparse.Namespace) -> Iterator[measure.Table]:
         yield load.main("table", largest, few, list(load.TABLE.contenders))
         yield load.main("nested", largest, few)
         yield export.main(3 * largest, chosen.rounds)
+    if everything or chosen.what == "files":
+        for count in chosen.files:
+            yield files.main(count, few if everything else chosen.rounds)
     if everything or chosen.what == "growth":
         for shape in chosen.shapes:
             yield growth.main(shape, chosen.scale, 1 if everything else chosen.rounds)

@@ -59,8 +59,8 @@ def generate(kind: str, path: Path, *, rows: int | None = None, megabytes: int |
     return int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None) -> Run:
-    """Run one command to its end; an exit code other than 0 raises."""
+def run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None, code: int = 0) -> Run:
+    """Run one command to its end; an exit code other than ``code`` raises."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=cwd, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -70,7 +70,7 @@ def run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | N
     process.stderr.close()
     _pid, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode != code:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said.decode(errors='replace')[-500:]}")
     return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
