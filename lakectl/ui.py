@@ -13,10 +13,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -30,6 +31,10 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _WIDTHS_FROM = 1000
 """Rows looked at to find the widths of a table; later rows are cut to these."""
 _NARROWEST = 8
+LINE_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
+BAR_SECONDS = 0.1
+"""Between two looks of the bar."""
 
 
 def visible(text: str) -> str:
@@ -141,6 +146,90 @@ def bar_lines(rows: Iterable[Sequence[Any]], *, width: int) -> Iterator[str]:
         yield f"{label}{' ' * (names - cell_len(label))}  {text:>{figures}}  {bar}".rstrip()
 
 
+class Work:
+    """How far landing and loading are; a load is taken to cost four times what landing the same object does.
+
+    Args:
+        objects: keys and sizes in bytes; 0 where they are not known.
+        stages: what happens to each object, in order.
+        clock: seconds.
+    """
+
+    _COSTS: ClassVar[Mapping[str, int]] = {"landing": 1, "loading": 4}
+
+    def __init__(
+        self, objects: Mapping[str, int], stages: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.clock = clock
+        self.stage = stages[0] if stages else "loading"
+        """What goes on now."""
+        self._stages = stages
+        self._objects = objects
+        self._sizes = sum(objects.values()) + len(objects)
+        self._total = self._sizes * sum(self._COSTS[stage] for stage in stages) or 1
+        self._before = 0
+        """Cost of the stages that are over."""
+        self._began = self._stage_began = clock()
+        self._key, self._part, self._rows = "", 0.0, 0
+        """The object at hand, how much of it is done (0 to 1), and its rows so far."""
+        self._open = False
+        """Whether the stage goes on with it."""
+        self._files = self._done = 0
+        """Objects that the stage is done with, and their sizes."""
+
+    def follow(self, event: Event) -> None:
+        """Take an event in."""
+        if not isinstance(event, Landing | Loading):
+            return
+        self._enter("landing" if isinstance(event, Landing) else "loading")
+        if self.stage == "landing" and self._open and event.key != self._key:
+            self.finish(self._key, "landing")
+        self._key, self._open = event.key, True
+        self._rows = event.rows if isinstance(event, Loading) else 0
+        self._part = min(event.done / event.total, 1.0) if event.total else 0.0
+
+    def finish(self, key: str, stage: str) -> None:
+        """A stage is done with an object."""
+        self._enter(stage)
+        self._files += 1
+        self._done += self._objects.get(key, 0) + 1
+        if key == self._key:
+            self._open, self._part = False, 0.0
+
+    def _enter(self, stage: str) -> None:
+        if stage != self.stage and stage in self._stages:
+            self._before = self._sizes * self._COSTS[self.stage]
+            self.stage, self._stage_began = stage, self.clock()
+            self._files = self._done = 0
+            self._open, self._part = False, 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of all is done, from 0 to 1."""
+        part = self._part * (self._objects.get(self._key, 0) + 1)
+        return min((self._before + (self._done + part) * self._COSTS[self.stage]) / self._total, 1.0)
+
+    @property
+    def description(self) -> str:
+        """What goes on now, for people."""
+        rows = f" · {self._rows:,} rows" if self._rows else ""
+        return f"{self.stage} {visible(self._key)[-48:]}{rows}"
+
+    @property
+    def figures(self) -> str:
+        """How many files or bytes are done, how fast, and how long the rest will take."""
+        spent, now = self.clock() - self._began, self.clock() - self._stage_began
+        if len(self._objects) > 1:
+            done = f"{self._files:,} of {len(self._objects):,} files"
+            speed = f", {self._files / now:,.0f} files/s" if self._files and now else ""
+        else:
+            whole = self._objects.get(self._key, 0)
+            done = f"{size(self._part * whole)} of {size(whole)}" if whole else f"{self._part:.0%}"
+            speed = f", {size(self._part * whole / now)}/s" if whole and now else ""
+        left = f", {seconds(spent / self.share - spent)} left" if self.share else ""
+        return f"{done}{speed}{left}"
+
+
 class Screen:
     """One invocation's view of the terminal.
 
@@ -156,6 +245,7 @@ class Screen:
         self._ask = ask
         self._documents = 0
         self._bar: Any = None
+        self._work: Work | None = None
 
     @property
     def width(self) -> int:
@@ -273,33 +363,67 @@ class Screen:
         return sys.stdin.readline().strip() or default
 
     @contextlib.contextmanager
-    def progress(self, total: int | None) -> Iterator[OnEvent]:
-        """One bar over all the work, on a terminal; elsewhere only the notices.
+    def progress(self, objects: Mapping[str, int], *stages: str) -> Iterator[OnEvent]:
+        """One bar over all the work, on a terminal; elsewhere the notices, and a line now and then.
 
         Args:
-            total: bytes of all files together, counted once for landing and once for loading; None: not known.
+            objects: the keys of all objects, each with its bytes; 0 where they are not known.
+            stages: what happens to each: ``landing``, ``loading`` or both.
         """
-        if self.quiet or self.json or not sys.stderr.isatty():
+        if self.quiet or self.json:
             yield self._notices
             return
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        work = Work(objects, stages)
+        if not sys.stderr.isatty():
+            with self._shown(work, LINE_SECONDS, lambda: self.remark(f"{work.stage}: {work.figures}")) as on_event:
+                yield on_event
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
 
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=_console(sys.stderr),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        task = bar.add_task("", total=1.0, figures="")
+
+        def draw() -> None:
+            bar.update(task, completed=work.share, description=work.description, figures=work.figures)
+
         self._bar = bar
         try:
-            with bar:
-                yield _follow(bar, bar.add_task("", total=total), self._notices)
+            with bar, self._shown(work, BAR_SECONDS, draw) as on_event:
+                yield on_event
         finally:
             self._bar = None
+
+    @contextlib.contextmanager
+    def _shown(self, work: Work, every: float, show: Callable[[], None]) -> Iterator[OnEvent]:
+        """Follow the events, and show how far the work is every so many seconds."""
+        due = work.clock() + every
+
+        def on_event(event: Event) -> None:
+            nonlocal due
+            self._notices(event)
+            work.follow(event)
+            if work.clock() >= due:
+                due = work.clock() + every
+                show()
+
+        self._work = work
+        try:
+            yield on_event
+        finally:
+            self._work = None
+
+    def finished(self, key: str, stage: str) -> None:
+        """A stage is done with one of the objects of the progress, however it fared."""
+        if self._work is not None:
+            self._work.finish(key, stage)
 
     def _notices(self, event: Event) -> None:
         if isinstance(event, Notice):
@@ -308,22 +432,6 @@ class Screen:
     def _say(self, text: Text) -> None:
         console = self._bar.console if self._bar is not None else _console(sys.stderr)
         console.print(text, soft_wrap=True, highlight=False)
-
-
-def _follow(bar: Any, task: Any, notices: OnEvent) -> Callable[[Event], None]:
-    done: dict[tuple[str, str], int] = {}
-
-    def on_event(event: Event) -> None:
-        if not isinstance(event, Landing | Loading):
-            notices(event)
-            return
-        stage = "landing" if isinstance(event, Landing) else "loading"
-        before = done.get((stage, event.key), 0)
-        done[stage, event.key] = max(event.done, before)
-        rows = f" · {event.rows:,} rows" if isinstance(event, Loading) and event.rows else ""
-        bar.update(task, advance=max(event.done - before, 0), description=f"{stage} {visible(event.key)[-48:]}{rows}")
-
-    return on_event
 
 
 def _readable(text: str) -> str:

@@ -46,8 +46,7 @@ def land_and_load(
     refused: Sequence[LoadReport] = (),
 ) -> int:
     """Land and load with one bar over everything; returns the exit code."""
-    total = 2 * sum(upload.size for upload in uploads)
-    with screen.progress(total or None) as on_event:
+    with screen.progress(_sizes(uploads), "landing", "loading") as on_event:
         reports = _tell(screen, chain(refused, landing.land_and_load(target, lake, uploads, on_event=on_event)))
     return _finish(screen, reports)
 
@@ -62,7 +61,7 @@ def land_only(
     """Land without waiting; returns the exit code."""
     failures: list[LoadReport] = _tell(screen, refused)
     documents: list[shapes.Shape] = [shapes.load_report(report) for report in failures]
-    with screen.progress(sum(upload.size for upload in uploads) or None) as on_event:
+    with screen.progress(_sizes(uploads), "landing") as on_event:
         for outcome in landing.land(target, lake, uploads, on_event=on_event):
             if isinstance(outcome, LoadReport):
                 failures.append(outcome)
@@ -85,7 +84,7 @@ def load(screen: Screen, target: Target, objects: Sequence[tuple[str, str | None
     if not objects:
         screen.remark("nothing to do: every object is loaded")
         return _finish(screen, [])
-    with screen.progress(None) as on_event:
+    with screen.progress(dict.fromkeys((key for key, _ in objects), 0), "loading") as on_event:
         process = target.reload if again else target.load
         reports = _tell(screen, process(objects, on_event=on_event))
     return _finish(screen, reports)
@@ -115,22 +114,23 @@ def run_local(
     here = warehouse is not None or container or lake.stage != LOCAL
     if lake.stage != LOCAL and warehouse is None:
         screen.remark("loading into the warehouse of stage local; --warehouse names another")
+    objects: list[tuple[str, str | None]] = [(key, None) for key in keys]
+    if prefixes or not subjects:
+        # What another warehouse lacks its own ledger tells, object by object.
+        lacking = (
+            target.select(keys=(), dataset=dataset, failed=False, everything=True)
+            if here
+            else target.missing(dataset=dataset)
+        )
+        objects += [pair for pair in lacking if not prefixes or pair[0].startswith(prefixes)]
     reports: list[LoadReport] = []
-    with screen.progress(None) as on_event:
-        objects: list[tuple[str, str | None]] = [(key, None) for key in keys]
+    sizes = dict.fromkeys((key for key, _ in objects), 0) | _sizes(uploads)
+    with screen.progress(sizes, *(["landing"] if uploads else []), "loading") as on_event:
         for outcome in landing.land(target, lake, uploads, on_event=on_event):
             if isinstance(outcome, LoadReport):
                 reports += _tell(screen, [outcome])
             else:
                 objects.append((outcome.key, outcome.version))
-        if prefixes or not subjects:
-            # What another warehouse lacks its own ledger tells, object by object.
-            lacking = (
-                target.select(keys=(), dataset=dataset, failed=False, everything=True)
-                if here
-                else target.missing(dataset=dataset)
-            )
-            objects += [pair for pair in lacking if not prefixes or pair[0].startswith(prefixes)]
         if objects and here:
             loads = target.load_here(objects, warehouse, container=container, on_event=on_event)
             reports += _tell(screen, loads)
@@ -155,7 +155,7 @@ def watch(screen: Screen, target: Target, lake: Lake, directory: str, dataset: s
                 upload = landing.plan_within(directory, path, dataset=dataset)
                 with (
                     with_contents(lake, [upload], unpack) as (uploads, refused),
-                    screen.progress(2 * upload.size or None) as on_event,
+                    screen.progress(_sizes(uploads), "landing", "loading") as on_event,
                 ):
                     told = landing.land_and_load(target, lake, uploads, on_event=on_event)
                     reports += _tell(screen, chain(refused, told))
@@ -214,9 +214,14 @@ def _rehearse(
     return _finish(screen, reports)
 
 
+def _sizes(uploads: Sequence[landing.Upload]) -> dict[str, int]:
+    return {upload.key: upload.size for upload in uploads}
+
+
 def _tell(screen: Screen, reports: Iterable[LoadReport], *, verb: str | None = None) -> list[LoadReport]:
     told = []
     for report in reports:
+        screen.finished(report.key, "loading" if report.version else "landing")
         told.append(landing.with_hint(report))
         _tell_one(screen, told[-1], verb=verb)
     return told

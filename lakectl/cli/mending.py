@@ -94,7 +94,7 @@ def export(screen: Screen, target: Target, asked: Export) -> None:
 
 def retry(screen: Screen, target: Target, asked: Retry) -> int:
     """Load rejects again; returns the exit code: 6 when some are rejected still."""
-    with screen.progress(None) as on_event:
+    with screen.progress({}, "loading") as on_event:
         reports = target.retry_rejects(asked.dataset, asked.path, on_event=on_event)
     if screen.json:
         screen.document({"retried": [shapes.retry(report) for report in reports]})
@@ -112,7 +112,7 @@ def retry(screen: Screen, target: Target, asked: Retry) -> int:
 
 def undo(screen: Screen, target: Target, run: str) -> None:
     """Take a run's rows away."""
-    with screen.progress(None) as on_event:
+    with screen.progress({}, "loading") as on_event:
         report = target.undo(run, on_event=on_event)
     if screen.json:
         screen.document(shapes.undo(report))

@@ -147,6 +147,26 @@ def test_kill_9_among_many_small_files_leaves_each_whole_or_not_at_all(place: Pa
     assert killed > 4
 
 
+def test_ctrl_c_among_many_small_files_leaves_a_lake_that_the_next_upload_finishes(place: Path) -> None:
+    folder = place / "t"
+    folder.mkdir()
+    for i in range(600):
+        (folder / f"{i:03d}.csv").write_text("file,v\n" + f"{i},1\n" * 10)
+    process = lakectl(place, "upload", str(folder))
+    assert process.stdout is not None
+    assert process.stdout.readline()  # "creating the embedded database"
+    assert process.stdout.readline().startswith("loaded  ")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    counts = "select count(*), count(distinct file), (select sum(rows) from lake.runs where state = 'loaded') from t"
+    rows, files, told = map(int, run(place, "query", "--format", "csv", counts).splitlines()[-1].split(","))
+    assert rows == 10 * files == told
+    assert 0 < files < 600
+    run(place, "upload", str(folder))
+    assert run(place, "query", "--format", "csv", counts).splitlines()[-1] == "6000,600,6000"
+
+
 def test_processes_at_once_share_one_embedded_server_and_leave_none_behind(place: Path) -> None:
     files = []
     for number in range(12):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from etl_container.report import Notice
+from etl_container.report import Landing, Loading, Notice
 from lakectl import ui
 from lakectl.errors import NotFoundError
 
@@ -100,16 +101,58 @@ def test_long_errors_are_not_wrapped_into_pieces(capsys):
 def test_quiet_leaves_out_remarks_and_keeps_errors(capsys):
     screen = ui.Screen(quiet=True)
     screen.remark("by the way")
-    with screen.progress(10) as on_event:
+    with screen.progress({"raw/t/a.csv": 10}, "loading") as on_event:
         on_event(Notice("waiting"))
     screen.error(NotFoundError("gone"))
     assert capsys.readouterr().err == "error: gone\n"
 
 
 def test_without_a_terminal_progress_is_its_notices(capsys):
-    with ui.Screen().progress(10) as on_event:
+    with ui.Screen().progress({"raw/t/a.csv": 10}, "loading") as on_event:
         on_event(Notice("waiting for another load"))
     assert capsys.readouterr().err == "waiting for another load\n"
+
+
+def test_progress_counts_files_their_speed_and_the_time_left():
+    now = [0.0]
+    work = ui.Work({f"raw/t/{i}.csv": 99 for i in range(10)}, ("landing", "loading"), clock=lambda: now[0])
+    for i in range(10):
+        now[0] += 1
+        work.follow(Landing(f"raw/t/{i}.csv", 50, 100))
+        work.follow(Landing(f"raw/t/{i}.csv", 100, 100))
+    assert (work.stage, work.share) == ("landing", pytest.approx(0.2))
+    assert work.figures == "9 of 10 files, 1 files/s, 40.0 s left"
+    for i in range(5):
+        work.follow(Loading(f"raw/t/{i}.csv", 7, 100, 100))
+        now[0] += 4
+        work.finish(f"raw/t/{i}.csv", "loading")
+    assert (work.stage, work.share) == ("loading", pytest.approx(0.6))
+    assert work.figures == "5 of 10 files, 0 files/s, 20.0 s left"
+    assert work.description == "loading raw/t/4.csv · 7 rows"
+
+
+def test_progress_of_one_file_is_told_in_bytes():
+    now = [0.0]
+    work = ui.Work({"raw/t/a.csv": 10_000_000}, ("loading",), clock=lambda: now[0])
+    now[0] = 2.0
+    work.follow(Loading("raw/t/a.csv", 1000, 2_500_000, 10_000_000))
+    assert work.figures == "2.5 MB of 10.0 MB, 1.2 MB/s, 6.0 s left"
+
+
+def test_files_that_are_loaded_already_or_fail_count_as_done():
+    work = ui.Work({f"raw/t/{i}.csv": 0 for i in range(4)}, ("landing", "loading"), clock=lambda: 0.0)
+    work.finish("raw/t/0.csv", "landing")
+    for i in range(1, 4):
+        work.finish(f"raw/t/{i}.csv", "loading")
+    assert work.figures.startswith("3 of 4 files")
+    assert work.share == pytest.approx(0.8)
+
+
+def test_without_a_terminal_long_work_is_told_of_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(ui, "LINE_SECONDS", 0.0)
+    with ui.Screen().progress({"raw/t/a.csv": 1, "raw/t/b.csv": 1}, "loading") as on_event:
+        on_event(Loading("raw/t/a.csv", 1, 1, 2))
+    assert re.fullmatch(r"loading: 0 of 2 files, [0-9.]+ s left\n", capsys.readouterr().err)
 
 
 def test_no_one_is_asked_without_a_terminal():
