@@ -35,7 +35,7 @@ def measure(file: Path, directory: Path, rounds: int) -> dict[str, float]:
     from etl_container import transform, warehouse
     from etl_container.arrays import numbered
     from etl_container.datasets import Dataset
-    from etl_container.formats.base import ReadOptions, Source
+    from etl_container.formats.base import ReadOptions, Source, expect
     from etl_container.formats.delimited import open_delimited
     from etl_container.infer import Inference
     from etl_container.rejects import RejectSpool
@@ -56,9 +56,12 @@ def measure(file: Path, directory: Path, rounds: int) -> dict[str, float]:
     def once() -> None:
         with contextlib.closing(RejectSpool()) as rejects:
             reader = timed("detect", lambda: open_delimited(source, ReadOptions(), rejects))
-            batches = timed("parse", lambda: list(reader.batches()))
+            stream = reader.batches()
+            first = next(stream)
             inference = Inference(ReadOptions())
-            timed("observe", lambda: inference.observe(batches[0]))
+            timed("observe", lambda: inference.observe(first))
+            expect(reader, inference.expected(inference.targets))
+            batches = [first, *timed("parse", lambda: list(stream))]
             shaper = Shaper(
                 Dataset("bench", "bench"), inference, reader.labels, None, OutputTypes({}, {}, {}), directory, rejects
             )

@@ -145,6 +145,11 @@ class Shaper:
         return self.evolution
 
     @property
+    def expected(self) -> dict[int, pa.DataType]:
+        """The Arrow types in which the reader may give columns, by position."""
+        return self.inference.expected(self._targets)
+
+    @property
     def types(self) -> dict[str, PgType]:
         """The table's type of each loaded column."""
         return {name: target.type for name, target in self._final.items()}

@@ -9,12 +9,14 @@ when they are needed: reading a CSV pays for no Parquet library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from etl_container.formats.base import (
         Description,
         RawBatch,
@@ -115,6 +117,11 @@ class _Table:
 
     def batches(self) -> Iterator[RawBatch]:
         return self._reader.batches()
+
+    def expect(self, types: Mapping[int, pa.DataType]) -> None:
+        from etl_container.formats.base import expect
+
+        expect(self._reader, types)
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         return self._reader.locate(records)

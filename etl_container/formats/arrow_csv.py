@@ -3,28 +3,39 @@
 A look at the quotes of a block tells up to where it is well formed; Arrow parses that much in one go, and the reader
 (:mod:`etl_container.formats.delimited`) takes the rest apart record by record. What Arrow would read differently (a
 lone carriage return, NUL bytes, a backslash as escape) never comes here.
+
+Columns come as text. Once the caller says what types it expects, those come typed out of Arrow's parser as far as every
+value of a block is plainly written, which saves making texts of them first.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from etl_container.arrays import scalar, valid_mask
+from etl_container.arrays import Mask, scalar, valid_mask
 from etl_container.formats import dialect as dialects
 
 MAX_NOTES = 64
 """So many rows at the end of a text are looked at for remarks that are as wide as the table."""
 MAX_GAPS = 50
 """At so many blank lines in a block it is looked whether another table follows; more are how the file is written."""
+MAX_DOUBTS = 3
+"""So many blocks may turn out to need their texts before columns come as text again."""
+
+_FAILED_COLUMN = re.compile(r"In CSV column #(\d+):")
+
+Words = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +52,15 @@ class Taken:
     """Whether another table may begin in it."""
     whole: bool
     """Whether nothing that is not well formed follows in the block."""
-    csv: bytes | None
+    csv: bytes | memoryview | None
     """Its lines as RFC 4180 has them, where they stand so in the file."""
+    written: Callable[[], Sequence[Any]] | None
+    """The columns as text, where some are typed."""
 
 
-def arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[bytes, bool], Taken | None] | None:
-    """The fast path for a layout, or None when Arrow cannot read it.
-
-    The function returned takes a block and whether it is the last, and gives None when the block is not well formed.
-    """
-    dialect, width = layout.dialect, len(layout.labels)
+def arrow_parser(layout: dialects.Layout, *, one_table: bool) -> ArrowParser | None:
+    """The fast path for a layout, or None when Arrow cannot read it."""
+    dialect = layout.dialect
     delimiter, quote = dialect.delimiter, dialect.quote
     if (
         len(delimiter.encode()) != 1
@@ -61,83 +71,155 @@ def arrow_parser(layout: dialects.Layout, *, one_table: bool) -> Callable[[bytes
         return None
     if quote is not None and len(quote.encode()) != 1:
         return None
-    names = [f"c{i}" for i in range(width)]
-    convert = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    quote_byte = quote.encode() if quote else None
-    plain = delimiter == "," and quote in {'"', None}
+    return ArrowParser(layout, one_table=one_table)
 
-    def parse(data: bytes, final: bool) -> Taken | None:
-        quotes = _quotes(data, quote_byte, delimiter) if quote_byte and quote_byte in data else None
+
+class ArrowParser:
+    """Reads blocks of a text of one layout."""
+
+    def __init__(self, layout: dialects.Layout, *, one_table: bool) -> None:
+        dialect = layout.dialect
+        self._layout = layout
+        self._width = len(layout.labels)
+        self._one_table = one_table
+        self._delimiter = dialect.delimiter.encode()
+        self._quote = dialect.quote.encode() if dialect.quote else None
+        self._plain = dialect.delimiter == "," and dialect.quote in {'"', None}
+        self._told = [(j, scalar(label)) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
+        self._expected: dict[int, pa.DataType] = {}
+        self._doubts = 0
+
+    def expect(self, types: Mapping[int, pa.DataType]) -> None:
+        """Give columns, by position, as these types from now on where their values are plainly written; {} for none."""
+        labels = dict(enumerate(self._layout.header[0])) if self._layout.header else {}
+        # A label that is a value might be one of the rows' own, and the header that stands there again go unseen.
+        self._expected = {j: kind for j, kind in types.items() if not dialects.is_value(labels.get(j, ""))}
+
+    def parse(self, data: bytes, final: bool) -> Taken | None:
+        """The beginning of a block, which starts with a record and may be the last; None when it is not well formed."""
+        marks = _Marks(data, self._delimiter, self._quote)
         stop, whole = len(data), True
-        if quotes is not None and (bad := _first_bad(quotes, final=final)) is not None:
+        if (bad := marks.first_bad(final=final)) is not None:
             stop, whole = bad, False
-        cut = stop if final and whole else _cut(data, quotes, stop)
+        cut = stop if final and whole else marks.cut(stop)
         if not cut:
             return None
-        block = data if cut == len(data) else data[:cut]
-        if b"\x00" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
+        returns = data.count(b"\r", 0, cut) if data.find(b"\r", 0, cut) >= 0 else 0
+        if data.find(b"\0", 0, cut) >= 0 or (returns and returns != data.count(b"\r\n", 0, cut)):
             return None
-        if not block.endswith(b"\n"):
-            block += b"\n"  # or Arrow takes an empty last cell for a quoted one
+        # Without a line end Arrow takes an empty last cell for a quoted one.
+        block = memoryview(data)[:cut] if data[cut - 1] == 10 else data[:cut] + b"\n"
+        read = self._read(block, data, marks)
+        if read is None:
+            return None
+        columns, ragged, typed = read
+        if final and whole and self._width > 2 and not self._one_table and (left := _rows_of_notes(columns)):
+            end = _before_records(data[:cut], left, marks)
+            return self.parse(data[:end], False) if end else None
+        odd = _with_lines(block, ragged, marks) if ragged else []
+        lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
+        rows = len(columns[0])
+        doubtful = not self._one_table and self._suspect(block, columns, rows=rows + len(ragged), lines=lines)
+        csv = None
+        if self._plain and (self._quote or data.find(b'"', 0, cut) < 0) and not odd:
+            csv = _as_csv(data, block, rows=rows, lines=lines, returns=returns)
+        written = functools.partial(self._written, block) if typed else None
+        return Taken(columns, cut, lines, odd, doubtful, whole, csv, written)
+
+    def _read(
+        self, block: bytes | memoryview, data: bytes, marks: _Marks
+    ) -> tuple[list[Any], list[tuple[int, str]], bool] | None:
+        """Arrow's columns, the rows of another width, and whether some columns are typed; None when it fails."""
+        expected = self._expected
+        if any(map(_is_number, expected.values())) and marks.odd_number():
+            expected = {j: kind for j, kind in expected.items() if not _is_number(kind)}
+        ascii_only = data.isascii()
+        if expected:
+            try:
+                columns, ragged = self._arrow(block, expected, ascii_only)
+            except pa.ArrowInvalid as error:
+                # The value that stands there is told when it is cast; other blocks do without the column.
+                found = _FAILED_COLUMN.search(str(error))
+                failed = int(found.group(1)) if found else None
+                self._expected = {j: kind for j, kind in expected.items() if failed in expected and j != failed}
+            else:
+                if not ragged:
+                    return columns, ragged, True
+                self._doubt()
+        try:
+            columns, ragged = self._arrow(block, {}, ascii_only)
+        except pa.ArrowInvalid:
+            return None
+        return columns, ragged, False
+
+    def _arrow(
+        self, block: bytes | memoryview, types: Mapping[int, pa.DataType], ascii_only: bool
+    ) -> tuple[list[Any], list[tuple[int, str]]]:
         ragged: list[tuple[int, str]] = []
 
         def keep(row: Any) -> str:
             ragged.append((row.number - 1, row.text))
             return "skip"
 
-        try:
-            table = pa_csv.read_csv(
-                pa.py_buffer(block),
-                read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
-                parse_options=pa_csv.ParseOptions(
-                    delimiter=delimiter,
-                    quote_char=quote or False,
-                    newlines_in_values=False,
-                    invalid_row_handler=keep,
-                ),
-                convert_options=convert,
-            )
-        except pa.ArrowInvalid:
-            return None
+        names = [str(j) for j in range(self._width)]
+        table = pa_csv.read_csv(
+            pa.py_buffer(block),
+            read_options=pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=self._layout.dialect.delimiter,
+                quote_char=self._layout.dialect.quote or False,
+                newlines_in_values=False,
+                invalid_row_handler=keep,
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                check_utf8=not ascii_only,
+                column_types={name: types.get(j, pa.string()) for j, name in enumerate(names)},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
-        if final and whole and width > 2 and not one_table and (left := _rows_of_notes(columns)):
-            end = _before_records(block, left, quotes)
-            return parse(data[:end], False) if end else None
-        odd = _with_lines(block, ragged, quotes) if ragged else []
-        lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
-        doubtful = not one_table and suspect(block, columns, rows=len(columns[0]) + len(ragged), lines=lines)
-        csv = _as_csv(block, len(columns[0]), lines) if plain and (quote or b'"' not in block) and not odd else None
-        return Taken(columns, cut, lines, odd, doubtful, whole, csv)
+        return columns, ragged
 
-    told = [(j, scalar(label)) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
+    def _written(self, block: bytes | memoryview) -> Sequence[Any]:
+        self._doubt()
+        return self._arrow(block, {}, ascii_only=False)[0]
 
-    def repeated(columns: Sequence[Any]) -> bool:
+    def _doubt(self) -> None:
+        """Types were of no use for a block."""
+        self._doubts += 1
+        if self._doubts >= MAX_DOUBTS:
+            self._expected = {}
+
+    def _repeated(self, columns: Sequence[Any]) -> bool:
         """Whether the header stands among the rows again."""
         mask = None
-        for j, label in told:
+        for j, label in self._told:
+            if columns[j].type != pa.string():
+                return False  # the label is no value of this type
             here = pc.equal(columns[j], label)
             mask = here if mask is None else pc.and_(mask, here)
             if not pc.any(mask).as_py():
                 return False
         return mask is not None
 
-    def suspect(block: bytes, columns: Sequence[Any], *, rows: int, lines: int) -> bool:
-        if width > 1 and repeated(columns):
+    def _suspect(self, block: bytes | memoryview, columns: Sequence[Any], *, rows: int, lines: int) -> bool:
+        """Whether another table may begin in the block."""
+        if self._width > 1 and self._repeated(columns):
             return True
-        if width > 1 and layout.typed and rows < lines:
+        typed = self._layout.typed
+        if self._width > 1 and typed and rows < lines:
             after_blank = itertools.islice(re.finditer(rb"\n\r?\n([^\r\n]+)", block), MAX_GAPS)
             for found in after_blank:
-                cells = found.group(1).decode("utf-8", "replace").split(delimiter)
-                if not any(dialects.is_value(cells[j].strip("\"'")) for j in layout.typed if j < len(cells)):
+                cells = found.group(1).decode("utf-8", "replace").split(self._layout.dialect.delimiter)
+                if not any(dialects.is_value(cells[j].strip("\"'")) for j in typed if j < len(cells)):
                     return True
         return False
 
-    return parse
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _rows_of_notes(columns: Sequence[Any]) -> int:
@@ -155,93 +237,40 @@ def _rows_of_notes(columns: Sequence[Any]) -> int:
     return sparse if len(empty) and (filled[len(filled) - sparse + int(empty[0]) :] == 1).any() else 0
 
 
-def _before_records(block: bytes, count: int, quotes: _Quotes | None) -> int:
+def _before_records(data: bytes, count: int, marks: _Marks) -> int:
     """Where the last ``count`` records of a well-formed block begin."""
-    end = len(block)
+    end = len(data)
     while count and end:
-        start = block.rfind(b"\n", 0, end - 1) + 1
-        while start and quotes is not None and np.searchsorted(quotes.positions, start) % 2:
-            start = block.rfind(b"\n", 0, start - 1) + 1
-        count -= bool(block[start:end].strip(b"\r\n "))
+        start = data.rfind(b"\n", 0, end - 1) + 1
+        while start and marks.quoted(np.array([start])).any():
+            start = data.rfind(b"\n", 0, start - 1) + 1
+        count -= bool(data[start:end].strip(b"\r\n "))
         end = start
     return end
 
 
-def _as_csv(block: bytes, rows: int, lines: int) -> bytes | None:
+def _as_csv(
+    data: bytes, block: bytes | memoryview, *, rows: int, lines: int, returns: int
+) -> bytes | memoryview | None:
     """A well-formed block with commas as RFC 4180 lines; None when it is not quite such."""
-    if b"\r" in block:
-        return block.replace(b"\r\n", b"\n") if rows == lines else None  # or some stand within values
-    if rows == lines or not (b"\n\n" in block or block.startswith(b"\n")):
+    if returns:
+        return bytes(block).replace(b"\r\n", b"\n") if rows == lines else None  # or some stand within values
+    if rows == lines or not (data.find(b"\n\n", 0, len(block)) >= 0 or data.startswith(b"\n")):
         return block  # no blank lines
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Quotes:
-    """Where the quotes of a block are, and up to which byte they stand where they should."""
-
-    positions: Any
-    good: Any
-
-
-def _quotes(data: bytes, quote: bytes, delimiter: str) -> _Quotes:
-    """Find all quotes of a block that starts outside any quoted value.
-
-    In well-formed text they alternate: one that opens (after a delimiter, a line end, or the one that closed just
-    before: a doubled quote) and one that closes (before any of these).
-    """
-    array = np.frombuffer(data, np.uint8)
-    byte = quote[0]
-    allowed = np.zeros(256, np.bool_)
-    allowed[[ord(delimiter), 10, 13, byte]] = True
-    positions = np.flatnonzero(array == byte)
-    good = np.empty(len(positions), np.bool_)
-    opens, closes = positions[0::2], positions[1::2]
-    good[0::2] = allowed[array[opens - 1]]
-    if positions[0] == 0:
-        good[0] = True
-    last = closes + 1
-    if len(last) and last[-1] == len(array):
-        last[-1] -= 1  # the quote itself, which is allowed
-    good[1::2] = allowed[array[last]]
-    return _Quotes(positions, good)
-
-
-def _first_bad(quotes: _Quotes, *, final: bool) -> int | None:
-    """Where the first quoted value begins that is not well formed; None when all are."""
-    if not quotes.good.all():
-        pair = int(np.argmin(quotes.good)) // 2
-        return int(quotes.positions[2 * pair])
-    if final and len(quotes.positions) % 2:
-        return int(quotes.positions[-1])  # never closed
-    return None
-
-
-def _cut(data: bytes, quotes: _Quotes | None, stop: int) -> int:
-    """The end of the last whole record that ends before ``stop``; 0 when there is none."""
-    cut = data.rfind(b"\n", 0, stop)
-    while quotes is not None and cut >= 0:
-        before = int(np.searchsorted(quotes.positions, cut))
-        if before % 2 == 0:
-            break
-        cut = data.rfind(b"\n", 0, int(quotes.positions[before - 1]))
-    return cut + 1
-
-
 def _with_lines(
-    block: bytes, ragged: Sequence[tuple[int, str]], quotes: _Quotes | None
+    block: bytes | memoryview, ragged: Sequence[tuple[int, str]], marks: _Marks
 ) -> list[tuple[int, int, str, bool]]:
     """Add to each ragged row of a block the line on which it starts, and whether the one above is blank."""
     array = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(array == 10)
     starts = np.concatenate(([0], ends + 1))
-    if quotes is not None:
-        starts_outside = np.searchsorted(quotes.positions, starts) % 2 == 0
-    else:
-        starts_outside = np.ones(len(starts), np.bool_)
     lines = np.arange(len(starts))
-    inside = starts < len(array)
-    starts, lines = starts[inside & starts_outside], lines[inside & starts_outside]
+    kept = starts < len(array)
+    kept[kept] = ~marks.quoted(starts[kept])
+    starts, lines = starts[kept], lines[kept]
     first = array[starts]
     after = array[np.minimum(starts + 1, len(array) - 1)]
     blank = (first == 10) | ((first == 13) & (after == 10))
@@ -250,4 +279,146 @@ def _with_lines(
     return [(row, int(lines[row]), text, bool(after_blank[row])) for row, text in ragged]
 
 
-__all__ = ["Taken", "arrow_parser"]
+class _Marks:
+    """Where delimiters, quotes and line ends stand in a block that begins outside any quoted value.
+
+    All as bits, 64 to a word, so that what takes one operation a byte elsewhere takes one for 64 bytes here.
+    """
+
+    def __init__(self, data: bytes, delimiter: bytes, quote: bytes | None) -> None:
+        self._data = data
+        self._array = np.frombuffer(data, np.uint8)
+        self._delimiter = delimiter[0]
+        self.quotes = self._bits(self._array == quote[0]) if quote and quote in data else None
+
+    def _bits(self, mask: Mask) -> Words:
+        words = np.zeros((len(mask) + 63) // 64, "<u8")
+        packed = np.packbits(mask, bitorder="little")
+        words.view(np.uint8)[: len(packed)] = packed
+        return words
+
+    @functools.cached_property
+    def _delimiters(self) -> Words:
+        return self._bits(self._array == self._delimiter)
+
+    @functools.cached_property
+    def _ends(self) -> Words:
+        return self._bits(self._array == 10)
+
+    @functools.cached_property
+    def _inside(self) -> Words:
+        """Which bytes stand between an odd quote (it among them) and the next even one."""
+        assert self.quotes is not None
+        inside = self.quotes.copy()
+        for shift in (1, 2, 4, 8, 16, 32):
+            inside ^= inside << np.uint64(shift)
+        carried = np.bitwise_xor.accumulate(inside >> np.uint64(63))
+        inside[1:] ^= np.uint64(0) - carried[:-1]
+        return inside
+
+    def first_bad(self, *, final: bool) -> int | None:
+        """Where the first quoted value begins that is not well formed; None when all are.
+
+        In well-formed text quotes alternate: one that opens (after a delimiter, a line end, or the one that closed just
+        before: a doubled quote) and one that closes (before any of these).
+        """
+        if self.quotes is None:
+            return None
+        allowed = self.quotes | self._delimiters | self._ends
+        if b"\r" in self._data:
+            allowed |= self._bits(self._array == 13)
+        after = _next(allowed)
+        word, bit = divmod(len(self._data) - 1, 64)
+        after[word] |= np.uint64(1 << bit)
+        inside = self._inside
+        bad = self.quotes & ((inside & ~_previous(allowed)) | (~inside & ~after))
+        if bad.any():
+            return self._opening(_first(bad))
+        last = _last(self.quotes, len(self._data))
+        return last if final and _bit(inside, last) else None
+
+    def _opening(self, quote: int) -> int:
+        """The quote itself if it opens a value, or the one that opened it."""
+        assert self.quotes is not None
+        return quote if _bit(self._inside, quote) else _last(self.quotes, quote)
+
+    def cut(self, stop: int) -> int:
+        """The end of the last whole record that ends before ``stop``; 0 when there is none."""
+        if self.quotes is None:
+            return self._data.rfind(b"\n", 0, stop) + 1
+        return _last(self._ends & ~self._inside, stop) + 1
+
+    def quoted(self, places: npt.NDArray[np.int64]) -> Mask:
+        """Which of these bytes stand within a quoted value, its first quote apart."""
+        if self.quotes is None:
+            return np.zeros(len(places), np.bool_)
+        before = places - 1
+        bits = self._inside[before >> 6] >> (before & 63).astype(np.uint64)
+        inside: Mask = (places > 0) & ((bits & np.uint64(1)) == 1)
+        return inside
+
+    def odd_number(self) -> bool:
+        """Whether some cell begins as Arrow takes a number and we do not: ``007``, ``+7``, ``0x1f``, ``-01.5``.
+
+        And cells that begin with a blank, behind which such a number may stand.
+        """
+        array = self._array
+        between = self._delimiters | self._ends
+        if self.quotes is not None:
+            between &= ~self._inside
+        begins = _previous(between)
+        if self.quotes is not None:
+            begins |= _previous(begins & self.quotes, first=False)
+        more = _next(self._bits(array >= 48) & ~self._delimiters)
+        zeros = self._bits(array == 48) & more
+        odd = begins & zeros
+        if b"-" in self._data:
+            odd |= _previous(begins & self._bits(array == 45), first=False) & zeros
+        if b"+" in self._data:
+            odd |= begins & self._bits(array == 43) & more
+        if b" " in self._data:
+            odd |= begins & self._bits(array == 32)
+        if b"\t" in self._data:
+            odd |= begins & self._bits(array == 9) & ~self._delimiters
+        return bool(odd.any())
+
+
+def _previous(words: Words, *, first: bool = True) -> Words:
+    """At each place what stands one place before; ``first`` at the first."""
+    shifted = words << np.uint64(1)
+    shifted[1:] |= words[:-1] >> np.uint64(63)
+    shifted[0] |= np.uint64(first)
+    return shifted
+
+
+def _next(words: Words) -> Words:
+    """At each place what stands one place later."""
+    shifted = words >> np.uint64(1)
+    shifted[:-1] |= words[1:] << np.uint64(63)
+    return shifted
+
+
+def _bit(words: Words, place: int) -> bool:
+    return bool(int(words[place // 64]) >> (place % 64) & 1)
+
+
+def _first(words: Words) -> int:
+    """The first place that is marked, of some."""
+    word = int(np.argmax(words != 0))
+    marked = int(words[word])
+    return 64 * word + (marked & -marked).bit_length() - 1
+
+
+def _last(words: Words, stop: int) -> int:
+    """The last place before ``stop`` that is marked; -1 when there is none."""
+    word, bit = divmod(stop, 64)
+    if bit and (part := int(words[word]) & ((1 << bit) - 1)):
+        return 64 * word + part.bit_length() - 1
+    earlier = np.flatnonzero(words[:word])
+    if not len(earlier):
+        return -1
+    word = int(earlier[-1])
+    return 64 * word + int(words[word]).bit_length() - 1
+
+
+__all__ = ["ArrowParser", "Taken", "arrow_parser"]

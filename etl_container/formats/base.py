@@ -9,9 +9,9 @@ record: what cannot be a row goes to the :class:`RejectSink`. Deciding column ty
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -27,6 +27,8 @@ __all__ = [
     "RejectSink",
     "Source",
     "TableReader",
+    "TypingReader",
+    "expect",
 ]
 
 
@@ -96,8 +98,14 @@ class RawBatch:
     kinds: tuple[Kind, ...]
     first_record: int = 0
     records: pa.Int64Array | None = None
-    csv: bytes | None = None
+    csv: bytes | memoryview | None = None
     """The same rows as CSV lines (RFC 4180, UTF-8, ending in LF), where they stand so in the object already."""
+    written: Callable[[], RawBatch] | None = None
+    """The same rows with every value as it stands in the object, where some columns came typed (see :func:`expect`)."""
+
+    def as_written(self) -> RawBatch:
+        """The batch with untyped text where the object holds text."""
+        return self if self.written is None else self.written()
 
     def ordinal(self, row: int) -> int:
         """The record ordinal of the batch's row ``row``."""
@@ -155,6 +163,24 @@ class TableReader(Protocol):
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         """``(record, line, text)`` for each of the ascending ``records``; re-reads the object, after batches()."""
+
+
+@runtime_checkable
+class TypingReader(Protocol):
+    """A reader of untyped text that can give types it is told, which is faster than text that is cast."""
+
+    def expect(self, types: Mapping[int, pa.DataType]) -> None:
+        """From now on give columns, by position, as these types in batches where each value is plainly written so.
+
+        A decimal point, no leading zeros or plus signs, ISO 8601; empty is null. Such a batch can be had
+        :meth:`RawBatch.as_written`. With {} all columns come as text again.
+        """
+
+
+def expect(reader: TableReader, types: Mapping[int, pa.DataType]) -> None:
+    """Have a reader give these types, if it can."""
+    if isinstance(reader, TypingReader):
+        reader.expect(types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
@@ -31,7 +31,7 @@ import pyarrow as pa
 from etl_container.arrays import integers, strings
 from etl_container.errors import ConfigError, UnreadableObjectError
 from etl_container.formats import dialect as dialects
-from etl_container.formats.arrow_csv import Taken, arrow_parser
+from etl_container.formats.arrow_csv import ArrowParser, Taken, arrow_parser
 from etl_container.formats.base import (
     Description,
     Kind,
@@ -253,7 +253,7 @@ class _Step:
 class _Ahead:
     """Walks the blocks of a text one step ahead of its reader, in a thread."""
 
-    def __init__(self, blocks: _Blocks, arrow: Callable[[bytes, bool], Taken | None] | None) -> None:
+    def __init__(self, blocks: _Blocks, arrow: ArrowParser | None) -> None:
         self._blocks = blocks
         self._arrow = arrow
         self._window = BLOCK_BYTES
@@ -287,8 +287,9 @@ class _Ahead:
             return None
         line, offset = blocks.line, blocks.offset
         if self._arrow is not None:
-            whole = len(blocks.data) <= self._window
-            taken = self._arrow(blocks.data if whole else blocks.data[: self._window], blocks.ended and whole)
+            # What is left of the block before may come on top.
+            whole = len(blocks.data) < 2 * self._window
+            taken = self._arrow.parse(blocks.data if whole else blocks.data[: self._window], blocks.ended and whole)
             if taken is not None and not taken.suspect:
                 blocks.take(taken.size, taken.lines)
                 self._window = min(BLOCK_BYTES, 2 * self._window) if taken.whole else PIECE_BYTES
@@ -301,27 +302,41 @@ class _Builder:
     """Collects proper rows, in order, into one batch."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self._schema = pa.schema([pa.field(label, pa.string()) for label in labels])
+        self._labels = list(labels)
         self._columns: list[list[Any]] = [[] for _ in labels]
         self._rows: list[Cells] = []
         self._ordinals: list[tuple[int, int]] = []
-        self._lines: bytes | None = None
+        self._taken: Taken | None = None
+        """Arrow's reading of a block, where it is all there is so far."""
         self.count = 0
 
-    def batch(self, arrays: Sequence[Any], first: int, lines: bytes | None = None) -> None:
-        size = len(arrays[0])
-        if not size:
-            return
-        self._lines = None if self.count else lines
+    def block(self, taken: Taken, first: int) -> None:
+        """All rows of a block."""
+        if self.count:
+            self.columns(taken.columns if taken.written is None else taken.written(), first)
+        else:
+            self._taken = taken
+            self._add(first, len(taken.columns[0]))
+
+    def columns(self, arrays: Sequence[Any], first: int) -> None:
+        """Some rows, as text."""
+        self._open()
         self._spill()
         for column, array in zip(self._columns, arrays, strict=True):
             column.append(array)
-        self._add(first, size)
+        self._add(first, len(arrays[0]))
 
     def row(self, cells: Cells, ordinal: int) -> None:
-        self._lines = None
+        self._open()
         self._rows.append(cells)
         self._add(ordinal, 1)
+
+    def _open(self) -> None:
+        """Have what was a block of its own as text that more can be added to."""
+        if self._taken is not None:
+            taken, self._taken = self._taken, None
+            arrays = taken.columns if taken.written is None else taken.written()
+            self._columns = [[array] for array in arrays]
 
     def _add(self, first: int, size: int) -> None:
         if self._ordinals and sum(self._ordinals[-1]) == first:
@@ -340,18 +355,30 @@ class _Builder:
         if not self.count:
             return None
         self._spill()
-        arrays = [column[0] if len(column) == 1 else pa.concat_arrays(column) for column in self._columns]
-        records = None
-        if len(self._ordinals) > 1:
-            ordinals = [np.arange(first, first + size, dtype=np.int64) for first, size in self._ordinals]
-            records = integers(np.concatenate(ordinals))
         first = self._ordinals[0][0]
+        if self._taken is not None:
+            batch = self._of_block(self._taken, first)
+        else:
+            arrays = [column[0] if len(column) == 1 else pa.concat_arrays(column) for column in self._columns]
+            records = None
+            if len(self._ordinals) > 1:
+                ordinals = [np.arange(first, first + size, dtype=np.int64) for first, size in self._ordinals]
+                records = integers(np.concatenate(ordinals))
+            batch = self._batch(arrays, first, records)
+        self._taken = None
         self._columns = [[] for _ in self._columns]
         self._ordinals = []
         self.count = 0
-        lines, self._lines = self._lines, None
-        data = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
-        return RawBatch(data, (Kind.TEXT,) * len(arrays), first, records, lines)
+        return batch
+
+    def _of_block(self, taken: Taken, first: int) -> RawBatch:
+        batch = self._batch(taken.columns, first)
+        texts = taken.written
+        return replace(batch, csv=taken.csv, written=None if texts is None else (lambda: self._batch(texts(), first)))
+
+    def _batch(self, arrays: Sequence[Any], first: int, records: Any = None) -> RawBatch:
+        data = pa.RecordBatch.from_arrays(list(arrays), names=self._labels)
+        return RawBatch(data, (Kind.TEXT,) * len(arrays), first, records)
 
 
 class _DelimitedReader:
@@ -459,6 +486,11 @@ class _DelimitedReader:
         self._wrong = [0]
         return _Blocks(self._source.name, self._source.open(), self._encoding, self._wrong)
 
+    def expect(self, types: Mapping[int, pa.DataType]) -> None:
+        """Let columns of what is read from now on come typed where they plainly can; {} for text again."""
+        if self._arrow is not None:
+            self._arrow.expect(types)
+
     def batches(self) -> Iterator[RawBatch]:
         """The records, in the file's order."""
         if self._replayed is None:
@@ -559,9 +591,11 @@ class _DelimitedReader:
             end -= 1
         if end > start:
             self._flush_empty(builder)
-            whole = end - start == len(taken.columns[0])
-            columns = taken.columns if whole else [column.slice(start, end - start) for column in taken.columns]
-            builder.batch(columns, ordinal, taken.csv if whole else None)
+            if end - start == len(taken.columns[0]):
+                builder.block(taken, ordinal)
+            else:
+                columns = taken.columns if taken.written is None else taken.written()
+                builder.columns([column.slice(start, end - start) for column in columns], ordinal)
         if end < start + size:
             self._hold_empty(ordinal + end - start, start + size - end)
 

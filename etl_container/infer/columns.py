@@ -171,6 +171,21 @@ def _infinite_or_inexact(large: pa.StringArray, exact: bool) -> bool:
     return False
 
 
+def exact(array: pa.Array) -> bool:
+    """Whether values parsed from plain text stand for it: no double that may be rounded, none before the year 1."""
+    match array.type:
+        case kind if pa.types.is_floating(kind):
+            low, high = extremes(array, np.float64)
+            return bool(low > -shapes.EXACT and high < shapes.EXACT)  # false for NaN
+        case kind if pa.types.is_date32(kind):
+            return bool(extremes(array, np.int32)[0] >= _FIRST_DAY)
+        case kind if pa.types.is_timestamp(kind):
+            # UTC may be a day off.
+            return bool(extremes(array, np.int64)[0] >= (_FIRST_DAY + (0 if kind.tz is None else 2)) * _DAY)
+        case _:
+            return True
+
+
 def extremes(array: pa.Array, kind: type[np.generic]) -> tuple[Any, Any]:
     """The least and the greatest value of a parsed array, 0 where it is null (as Arrow leaves it), or NaN."""
     values = np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]

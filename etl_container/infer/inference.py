@@ -32,6 +32,8 @@ from etl_container.schema import PgType, join
 _TYPED_TEXT = Kind.STRING | Kind.TEMPORAL
 _UNTYPED = Kind.TEXT | Kind.VERBATIM
 _NONE = Kind(0)
+_PARSED = frozenset({PgType.BIGINT, PgType.DOUBLE, PgType.DATE, PgType.TIMESTAMP, PgType.TIMESTAMPTZ})
+"""What Arrow's CSV parser makes of plainly written values as ``columns.parse`` does."""
 
 
 @dataclass(slots=True)
@@ -181,6 +183,7 @@ class Inference:
 
     def observe(self, batch: RawBatch) -> None:
         """Widen what is known so that it holds the batch. Order and size of batches make no difference to the types."""
+        batch = batch.as_written()
         fresh = batch.first_record >= self._counted
         for position, array in enumerate(batch.data.columns):
             if position == len(self._columns):
@@ -242,6 +245,24 @@ class Inference:
             return texts
         return columns.nullified(texts, pc.is_in(texts, value_set=self._nulls))
 
+    def expected(self, targets: Sequence[Target | None]) -> dict[int, pa.DataType]:
+        """By position, the Arrow types in which a reader may give columns of untyped text for these targets.
+
+        They are plainly written so far, and cast would do no more with them than Arrow's parser does.
+        """
+        if self._nulls is not None:
+            return {}
+        return {
+            position: wanted
+            for position, column, reading, target, wanted in self._plan_for(tuple(targets)).casts
+            if column.kinds == Kind.TEXT
+            and not column.natives
+            and not column.effort
+            and reading.plain
+            and target.type is reading.type
+            and target.type in _PARSED
+        }
+
     # ---- casting -----------------------------------------------------------------------------------------------------
 
     def cast(self, batch: RawBatch, targets: Sequence[Target | None]) -> CastResult:
@@ -256,6 +277,8 @@ class Inference:
         """
         plan = self._plan_for(tuple(targets))
         fresh = batch.first_record >= self._counted
+        if batch.written is not None and not _as_expected(batch, plan):
+            batch = batch.as_written()
         arrays: list[pa.Array] = []
         failures: list[CellFailure] = []
         breaks: list[Break] = []
@@ -264,6 +287,9 @@ class Inference:
         for position, column, reading, target, wanted in plan.casts:
             if position >= len(raw):
                 arrays.append(pa.nulls(rows, wanted))
+                continue
+            if batch.written is not None and raw[position].type != pa.string():
+                arrays.append(raw[position])
                 continue
             array, misfits = self._cast_column(column, reading, raw[position], batch.kinds[position], target, fresh)
             arrays.append(array)
@@ -401,6 +427,13 @@ class Inference:
 
 
 _TOKENS = strings(NULL_TOKENS)
+
+
+def _as_expected(batch: RawBatch, plan: _Plan) -> bool:
+    """Whether the columns that came typed are what casting their texts would give."""
+    width = batch.data.num_columns
+    typed = ((batch.data.column(position), wanted) for position, _, _, _, wanted in plan.casts if position < width)
+    return all(array.type == pa.string() or (array.type == wanted and columns.exact(array)) for array, wanted in typed)
 
 
 def _misfit(texts: pa.StringArray, state: State) -> str | None:
