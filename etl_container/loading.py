@@ -12,7 +12,6 @@ Small objects of one table need not be loaded one by one (:meth:`Loader.load`): 
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,7 +225,7 @@ class Loader:
             if not sample:
                 self._inference.observe(_head(batch))
             if sample or batch.data.num_rows > HEAD_ROWS:
-                before = copy.deepcopy(self._inference)
+                before = self._inference.copy()
                 self._inference.observe(batch)
                 if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
                     self._breaks += _breaks(before, batch)

@@ -109,6 +109,13 @@ class Inference:
         self._counted = 0
         """The first record whose null tokens are not counted yet."""
 
+    def copy(self) -> Inference:
+        """What is known now, apart from what this one goes on to learn."""
+        twin = Inference(self._options)
+        twin._columns = [replace(column, tokens=Counter(column.tokens)) for column in self._columns]
+        twin._counted = self._counted
+        return twin
+
     # ---- what is known ---------------------------------------------------------------------------------------------
 
     @property
