@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lakectl.errors import InterruptedByUserError, LakectlError, NotFoundError
+from lakectl.errors import InfrastructureError, InterruptedByUserError, LakectlError, NotFoundError
 
 if TYPE_CHECKING:
     from lakectl.config import Lake
@@ -228,6 +229,21 @@ def told(session: Session) -> Iterator[None]:
             InterruptedByUserError("interrupted; nothing was left half done", hint="the same command again goes on")
         )
         raise typer.Exit(InterruptedByUserError.exit_code) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            _bug(session)
+        place = error.filename or "the output"
+        hint = "make room, or write elsewhere; then the same command again goes on"
+        session.screen.error(InfrastructureError(f"cannot write {place}: {error.strerror}", hint=hint))
+        raise typer.Exit(InfrastructureError.exit_code) from None
     except Exception:  # noqa: BLE001 — a bug: told as one, with its traceback
-        session.screen.bug(traceback.format_exc())
-        raise typer.Exit(1) from None
+        _bug(session)
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What a disk says that takes no more; no fault of ours."""
+
+
+def _bug(session: Session) -> NoReturn:
+    session.screen.bug(traceback.format_exc())
+    raise typer.Exit(1) from None

@@ -75,6 +75,25 @@ def test_a_reader_that_has_enough_ends_the_query_quietly(lakectl: Lakectl) -> No
     process.stderr.close()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_as_one(lakectl: Lakectl) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lakectl", "query", "select 1"],
+            cwd=lakectl.directory,
+            env=lakectl.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        5,
+        "error: cannot write the output: No space left on device",
+    )
+    assert "Traceback" not in done.stderr
+
+
 def test_sigterm_ends_a_query_at_once_here_and_on_the_server(lakectl: Lakectl, warehouse_dsn: str) -> None:
     process = lakectl.start("query", "select pg_sleep(50)")
     connection = psycopg2.connect(warehouse_dsn)
