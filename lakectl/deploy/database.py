@@ -12,14 +12,15 @@ comes from its secret and is sent as the SCRAM verifier that PostgreSQL stores: 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etl_container import sql as ledger_sql
 from lakectl import sqltext
-from lakectl.aws.rds_data import DataApi, SqlError, literal
+from lakectl.aws.rds_data import Answer, DataApi, literal
 
 OWNER = "lake_owner"
 ETL = "lake_etl"
@@ -34,61 +35,54 @@ def set_up(master: DataApi, reader_password: str) -> Iterator[str]:
         WarehouseUnavailableError: the database does not wake up.
     """
     yield "users and rights"
-    _role(master, OWNER, "nologin")
-    _role(master, ETL, "login")
-    _role(master, READER, "login")
-    master.execute(f"alter role {READER} login password {literal(scram_verifier(reader_password))}")
-    master.execute(f"alter role {READER} set default_transaction_read_only = on")
-    if master.execute("select 1 from pg_roles where rolname = 'rds_iam'").rows:
-        master.execute(f"grant rds_iam to {ETL}")
-    master.execute(f"grant {OWNER} to {ETL}")
-    master.execute(f"grant {OWNER} to current_user")
-    database = str(master.execute("select quote_ident(current_database())").rows[0][0])
-    master.execute(f"alter role {ETL} in database {database} set role = {OWNER}")
-    master.execute(f"grant connect, create, temporary on database {database} to {OWNER}")
-    master.execute(f"grant connect on database {database} to {ETL}, {READER}")
-    master.execute(f"grant usage, create on schema public to {OWNER}")
+    with _alone(master) as run:
+        for name, login in ((OWNER, "nologin"), (ETL, "login"), (READER, "login")):
+            if not run(f"select 1 from pg_roles where rolname = '{name}'").rows:
+                run(f"create role {name} {login}")
+        run(f"alter role {READER} login password {literal(scram_verifier(reader_password))}")
+        run(f"alter role {READER} set default_transaction_read_only = on")
+        if run("select 1 from pg_roles where rolname = 'rds_iam'").rows:
+            run(f"grant rds_iam to {ETL}")
+        run(f"grant {OWNER} to {ETL}")
+        run(f"grant {OWNER} to current_user")
+        database = str(run("select quote_ident(current_database())").rows[0][0])
+        run(f"alter role {ETL} in database {database} set role = {OWNER}")
+        run(f"grant connect, create, temporary on database {database} to {OWNER}")
+        run(f"grant connect on database {database} to {ETL}, {READER}")
+        run(f"grant usage, create on schema public to {OWNER}")
     yield "the ledger"
-    with master.transaction() as number:
-        master.execute(f"set local role {OWNER}", transaction=number)
+    with _alone(master) as run:
+        run(f"set local role {OWNER}")
         for statement in sqltext.statements(ledger_sql.text("schema.sql")):
-            master.execute(statement, transaction=number)
-        newest = int(master.execute(ledger_sql.query("newest_migration"), transaction=number).rows[0][0])
+            run(statement)
+        newest = int(run(ledger_sql.query("newest_migration")).rows[0][0])
         for version, text in ledger_sql.migrations():
             if version <= newest:
                 continue
             for statement in sqltext.statements(text):
-                master.execute(statement, transaction=number)
-            master.execute(f"insert into lake.migrations (number) values ({version})", transaction=number)
+                run(statement)
+            run(f"insert into lake.migrations (number) values ({version})")
     yield "rights of the reader"
-    with master.transaction() as number:
-        master.execute(f"set local role {OWNER}", transaction=number)
+    with _alone(master) as run:
+        run(f"grant usage on schema public to {READER}")
+        run(f"set local role {OWNER}")
+        run(f"grant usage on schema lake to {READER}")
         for schema in ("lake", "public"):
-            if schema == "lake":
-                master.execute(f"grant usage on schema {schema} to {READER}", transaction=number)
-            master.execute(
-                f"alter default privileges in schema {schema} grant select on tables to {READER}", transaction=number
-            )
-    master.execute(f"grant usage on schema public to {READER}")
-    with master.transaction() as number:
-        master.execute(f"set local role {OWNER}", transaction=number)
-        master.execute(f"grant select on all tables in schema lake to {READER}", transaction=number)
-        owned = master.execute(
-            f"select quote_ident(tablename) from pg_tables where schemaname = 'public' and tableowner = '{OWNER}'",
-            transaction=number,
+            run(f"alter default privileges in schema {schema} grant select on tables to {READER}")
+        run(f"grant select on all tables in schema lake to {READER}")
+        owned = run(
+            f"select quote_ident(tablename) from pg_tables where schemaname = 'public' and tableowner = '{OWNER}'"
         ).rows
         for (table,) in owned:
-            master.execute(f"grant select on public.{table} to {READER}", transaction=number)
+            run(f"grant select on public.{table} to {READER}")
 
 
-def _role(master: DataApi, name: str, login: str) -> None:
-    if master.execute(f"select 1 from pg_roles where rolname = '{name}'").rows:
-        return
-    try:
-        master.execute(f"create role {name} {login}")
-    except SqlError as error:
-        if error.state != "42710":
-            raise
+@contextlib.contextmanager
+def _alone(master: DataApi) -> Iterator[Callable[[str], Answer]]:
+    """Runs statements in a transaction that waits for the one of a deploy in another shell."""
+    with master.transaction() as number:
+        master.execute("select pg_advisory_xact_lock(hashtext('lakectl deploy'))", transaction=number)
+        yield lambda statement: master.execute(statement, transaction=number)
 
 
 def scram_verifier(password: str, *, salt: bytes | None = None, iterations: int = 4096) -> str:

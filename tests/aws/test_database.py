@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +38,13 @@ def test_setting_up_twice_is_the_same_as_once(master: DataApi) -> None:
     first = list(database.set_up(master, "word"))
     assert list(database.set_up(master, "word")) == first
     assert master.execute("select count(*) from lake.migrations").rows == [(len(migrations()),)]
+
+
+def test_deploys_from_several_shells_set_the_database_up_one_after_the_other(lake_database: PostgresDataApi) -> None:
+    masters = [_api(lake_database, "master") for _ in range(4)]
+    with ThreadPoolExecutor(len(masters)) as shells:
+        told = list(shells.map(lambda master: list(database.set_up(master, "word")), masters))
+    assert told == [told[0]] * len(masters)
 
 
 def test_the_master_never_becomes_a_member_of_the_role_that_logs_in_with_tokens(master: DataApi) -> None:
