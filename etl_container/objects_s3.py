@@ -511,6 +511,8 @@ def translate(error: ClientError | BotoCoreError, what: str) -> LakectlError:
 def _refusal(error: ClientError, what: str) -> LakectlError:  # noqa: PLR0911  a table of cases
     facts = error.response.get("Error", {})
     code, text = str(facts.get("Code", "")), str(facts.get("Message", ""))
+    if code == "NoSuchBucket":
+        return NotFoundError(f"the bucket of {what} is not there", hint="lakectl doctor")
     if code in _MISSING:
         return NotFoundError(f"there is no {what}", hint="lakectl objects")
     if code in ("412", "PreconditionFailed"):

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from lakectl.aws.refusals import (
     RefusedError,
+    says_changed_elsewhere,
     says_no_such_stack,
     says_not_terminable,
     says_nothing_to_change,
@@ -453,7 +454,15 @@ class Stacks:
         ]
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return self._aws.call("cloudformation", operation, **arguments)
+        try:
+            return self._aws.call("cloudformation", operation, **arguments)
+        except RefusedError as refusal:
+            if says_changed_elsewhere(refusal):
+                raise BusyError(
+                    f"somebody else is changing stack {arguments.get('StackName')} at this moment",
+                    hint="when the other command is done, run this one again: it goes on from there",
+                ) from refusal
+            raise
 
 
 def _at(path: str | None) -> str:

@@ -73,6 +73,10 @@ class RefusedError(InfrastructureError):
         self.said = said
         self.operation = operation
 
+    def saying(self, message: str, *, hint: str | None = None) -> RefusedError:
+        """The same refusal in better words."""
+        return RefusedError(message, code=self.code, said=self.said, operation=self.operation, hint=hint)
+
 
 @dataclass(frozen=True, slots=True)
 class Login:
@@ -201,6 +205,15 @@ def says_validation_failed(reason: str | None) -> bool:
 def says_not_terminable(refusal: RefusedError) -> bool:
     """``ValidationError: Stack [X] cannot be deleted while TerminationProtection is enabled``."""
     return refusal.code == "ValidationError" and "TerminationProtection" in refusal.said
+
+
+def says_changed_elsewhere(refusal: RefusedError) -> bool:
+    """Another shell works on the stack: it is busy, or the change set or the stack is not what it was a moment ago.
+
+    ``ValidationError: Stack:arn… is in UPDATE_IN_PROGRESS state and can not be updated``.
+    """
+    codes = ("ChangeSetNotFound", "ChangeSetNotFoundException", "InvalidChangeSetStatus", "AlreadyExistsException")
+    return refusal.code in codes or bool(re.search(r"\b[A-Z_]+_IN_PROGRESS\b state", refusal.said))
 
 
 def says_too_large(refusal: RefusedError) -> bool:

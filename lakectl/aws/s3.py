@@ -55,7 +55,12 @@ class Bucket:
         self.name = name
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        return self._aws.call("s3", operation, Bucket=self.name, ExpectedBucketOwner=self._aws.account, **arguments)
+        try:
+            return self._aws.call("s3", operation, Bucket=self.name, ExpectedBucketOwner=self._aws.account, **arguments)
+        except RefusedError as refusal:
+            if refusal.code in _NO_BUCKET:
+                raise refusal.saying(f"bucket {self.name} is not there", hint="lakectl doctor") from refusal
+            raise
 
     # -- looking -------------------------------------------------------------------------------------------------
 

@@ -85,8 +85,7 @@ class Session:
         target = targets.open_target(lake)
         try:
             if lake.stage != "local":
-                where = " in ".join(part for part in (lake.profile, lake.region) if part)
-                self.screen.remark(f"stage {lake.stage}{f' ({where})' if where else ''}")
+                self.screen.remark(f"stage {lake.stage} ({target.where})")
             yield target
         finally:
             target.close()

@@ -356,3 +356,5 @@ def _forget(lake: Lake) -> None:
 
 def _name(screen: Screen, stage: Stage) -> None:
     screen.remark(f"stage {stage.lake.stage} (account {stage.aws.account}, {stage.aws.region})")
+    if other := facts.overruled_region(stage.lake):
+        screen.warn(other)

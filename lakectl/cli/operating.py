@@ -40,6 +40,7 @@ def age(text: str) -> float:
 def logs(screen: Screen, lake: Lake, *, follow: bool, run: str | None, age: float, raw: bool) -> None:
     """Lines of the dispatcher and the tasks."""
     target = AwsTarget(lake)
+    screen.remark(f"stage {lake.stage} ({target.where})")
     outputs = target.outputs
     groups = [outputs["DispatchLogGroup"], outputs["TaskLogGroup"]]
     stream = None
@@ -116,6 +117,7 @@ def _shape(line: LogLine) -> dict[str, Any]:
 def retry(screen: Screen, lake: Lake, keys: Sequence[str], *, show: bool) -> None:
     """Parked events: listed, or sent back."""
     target = AwsTarget(lake)
+    screen.remark(f"stage {lake.stage} ({target.where})")
     if show:
         messages = list(target.parked.receive())
         for message in messages:

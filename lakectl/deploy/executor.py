@@ -149,6 +149,10 @@ def _do(step: Step, work: Work) -> Iterator[str]:  # noqa: PLR0911, PLR0912  a t
 def _apply(step: ApplyStack, work: Work) -> Iterator[str]:
     stacks = work.stacks
     found = stacks.find(step.stack)
+    if found is not None and found.situation.standing == "busy":
+        yield f"somebody else is at it: it {found.situation.sentence}"
+        yield from _await(AwaitStack(step.stack, found.situation.sentence), work)
+        found = stacks.find(step.stack)
     if found is not None and found.situation.remedy == "delete":
         yield from _delete(DeleteStack(step.stack, found.situation.sentence), work)
         found = None

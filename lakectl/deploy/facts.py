@@ -20,7 +20,7 @@ from lakectl.deploy import bundle as bundles
 from lakectl.deploy import diff, image, render
 from lakectl.deploy.model import Deployment, Facts, StackFacts, Wanted
 from lakectl.deploy.render import StageSettings
-from lakectl.errors import InfrastructureError, NotFoundError, PermissionDeniedError, UsageError
+from lakectl.errors import ConfigError, InfrastructureError, NotFoundError, PermissionDeniedError, UsageError
 
 SCHEMA_MARK = "deploys/schema"
 CANARY_MARK = "deploys/canary"
@@ -50,12 +50,26 @@ def settings_of(lake: Lake) -> StageSettings:
 
     Raises:
         UsageError: the local stage is nothing to deploy.
-        ConfigError: ``[stage.NAME]`` is wrong.
+        ConfigError: ``[stage.NAME]`` is wrong; or it is missing, and other stages are there.
     """
     if lake.stage == LOCAL:
         raise UsageError("the local stage needs no deploy", hint="lakectl deploy --stage dev")
+    if lake.stages and lake.stage not in lake.stages:
+        raise ConfigError(
+            f"{lake.file} has no stage {lake.stage}; it has {', '.join(sorted(lake.stages))}",
+            hint=f"--stage {min(lake.stages)}; or add [stage.{lake.stage}], all of its settings are optional",
+        )
     settings = render.parse_stage(lake.name, lake.stage, dict(lake.stages.get(lake.stage, {})))
     return dataclasses.replace(settings, region=lake.region or settings.region)
+
+
+def overruled_region(lake: Lake) -> str | None:
+    """That the region is another than the stage's own in ``lake.toml``, where it is: easily forgotten."""
+    own = lake.stages.get(lake.stage, {}).get("region")
+    if own in (None, lake.region):
+        return None
+    origin = next((setting.origin for setting in lake.settings if setting.key == "region"), "default")
+    return f"region {lake.region} comes from {origin}; lake.toml has {own} for stage {lake.stage}"
 
 
 def open_stage(lake: Lake) -> Stage:
@@ -107,13 +121,18 @@ def gather(stage: Stage, wanted: Wanted) -> Facts:
     bootstrap = _stack(stacks, wanted.bootstrap_stack)
     pipeline = _stack(stacks, wanted.pipeline_stack)
     artifacts = Bucket(aws, wanted.artifact_bucket)
-    orphans = set()
-    if bootstrap.template is None and artifacts.exists():
-        orphans.add(wanted.artifact_bucket)
-    if pipeline.template is None and Bucket(aws, wanted.raw_bucket).exists():
-        orphans.add(wanted.raw_bucket)
+    orphans, lost = set(), []
+    for stack, bucket in ((bootstrap, artifacts), (pipeline, Bucket(aws, wanted.raw_bucket))):
+        exists = bucket.exists()
+        if stack.template is None and exists:
+            orphans.add(bucket.name)
+        if stack.template is not None and not exists:
+            lost.append(f"bucket {bucket.name}")
     there = bootstrap.status is not None
-    cluster = Databases(aws).find(stage.settings.names.database) if pipeline.status is not None else None
+    database = stage.settings.names.database
+    cluster = Databases(aws).find(database) if pipeline.status is not None else None
+    if pipeline.template is not None and cluster is None:
+        lost.append(f"database {database}")
     return Facts(
         account=aws.account,
         region=aws.region,
@@ -124,6 +143,7 @@ def gather(stage: Stage, wanted: Wanted) -> Facts:
             key for key in (wanted.bundle_key, wanted.handler_key) if there and artifacts.head(key) is not None
         ),
         orphans=frozenset(orphans),
+        lost=tuple(lost),
         engine_version=cluster.version if cluster is not None else None,
         schema_mark=_mark(artifacts, SCHEMA_MARK) if there else None,
         canary_mark=_mark(artifacts, CANARY_MARK) if there else None,

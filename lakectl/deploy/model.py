@@ -59,6 +59,8 @@ class Facts:
     """The wanted artifacts that are in the artifact bucket."""
     orphans: frozenset[str] = frozenset()
     """The lake's own buckets that exist without their stack."""
+    lost: tuple[str, ...] = ()
+    """What the stacks list and the account lacks: buckets and a database that somebody deleted by hand."""
     engine_version: str | None = None
     """Of the live database: minor upgrades happen on their own."""
     schema_mark: str | None = None

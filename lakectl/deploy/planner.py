@@ -77,6 +77,7 @@ def plan(wanted: Wanted, facts: Facts) -> Plan:
             f"stack {facts.pipeline.name} is there and its {facts.bootstrap.name} is not",
             hint="lakectl destroy --keep-data, then lakectl deploy: buckets and a snapshot of the database stay",
         )
+    _check_whole(wanted, facts)
     steps: list[Step] = []
     notes: list[str] = []
     bootstrap = _mended(facts.bootstrap, steps, notes)
@@ -125,6 +126,21 @@ def plan(wanted: Wanted, facts: Facts) -> Plan:
     if bootstrap.status is not None and bootstrap.template is not None:
         changes = (*diff.compare(bootstrap.template, wanted.bootstrap, {}, {}), *changes)
     return Plan(tuple(steps), changes, tuple(notes))
+
+
+def _check_whole(wanted: Wanted, facts: Facts) -> None:
+    """No update of a stack brings back what was deleted behind its back."""
+    if not facts.lost:
+        return
+    again = "lakectl destroy --keep-data, lakectl deploy, then lakectl run, which makes every table again"
+    if f"bucket {wanted.raw_bucket}" in facts.lost:
+        again = (
+            "save the tables (lakectl query … --output FILE), then lakectl destroy, lakectl deploy, and upload again"
+        )
+    raise InfrastructureError(
+        f"{' and '.join(facts.lost)} was deleted by hand: CloudFormation believes it is there, and cannot mend it",
+        hint=again,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from lakectl.aws.cloudformation import Stack, StackNotFoundError, Stacks
 from lakectl.aws.ecs import Placement, Tasks, why_stopped
 from lakectl.aws.logs import Logs
 from lakectl.aws.rds_data import DataApi, literal
+from lakectl.aws.refusals import RefusedError
 from lakectl.aws.s3 import Bucket, digest_of
 from lakectl.aws.sqs import Queue
 from lakectl.config import LOCAL, Lake
@@ -148,7 +149,7 @@ class AwsTarget(LocalTarget):
         if found is None or "RawBucket" not in found.outputs:
             raise NotDeployedError(
                 f"stage '{self.stage}' is not deployed in account {self.opened.aws.account}, {self.opened.aws.region}",
-                hint=f"lakectl deploy --stage {self.stage}",
+                hint=facts.overruled_region(self.lake) or f"lakectl deploy --stage {self.stage}",
             )
         return found
 
@@ -208,6 +209,10 @@ class AwsTarget(LocalTarget):
         return Queue(self.opened.aws, self.outputs["DeadQueueUrl"])
 
     # -- objects in ------------------------------------------------------------------------------------------
+
+    @property
+    def where(self) -> str:
+        return f"account {self.opened.aws.account}, {self.opened.aws.region}"
 
     @property
     def raw_zone(self) -> str:
@@ -310,7 +315,15 @@ class AwsTarget(LocalTarget):
             clock=self._clock,
         )
         within = self.opened.settings.deadline + _GRACE
-        yield from follower.follow(pairs, ordered=ordered, within=within, on_event=self._on_event)
+        try:
+            yield from follower.follow(pairs, ordered=ordered, within=within, on_event=self._on_event)
+        except RefusedError as refusal:
+            found = Stacks(self.opened.aws).find(self.stack.name)
+            if found is not None and found.status != "DELETE_IN_PROGRESS":
+                raise
+            raise NotDeployedError(
+                f"stage '{self.stage}' was destroyed in the meantime", hint=f"lakectl deploy --stage {self.stage}"
+            ) from refusal
 
     def _order(self, pairs: Sequence[tuple[str, str]], *, again: bool) -> dict[str, str]:
         """Work orders to the queue that the events go to, so that one pace and one retry rule hold for both.

@@ -37,7 +37,8 @@ def _made(name: str, make: Callable[[AwsTarget], Check], target: AwsTarget) -> C
     try:
         return make(target)
     except LakectlError as error:
-        return Check(name, ok=False, detail=error.message, fix=error.hint)
+        fix = f"lakectl deploy --stage {target.stage}" if error.hint == "lakectl doctor" else error.hint
+        return Check(name, ok=False, detail=error.message, fix=fix)
 
 
 def _credentials(target: AwsTarget) -> Check:

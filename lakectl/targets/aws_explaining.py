@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -33,14 +35,18 @@ def with_hops(target: AwsTarget, subject: str, known: Explanation) -> Explanatio
     task = _task_of(said, stated.get("started"))
     facts += [("dispatcher", _sentence(fact)) for fact in said[-_LAST_LINES:]]
     stopped = _task(target, task) if task else None
-    ended = None
+    ended, log = None, []
     if stopped is not None:
         facts.append(("task", f"{stopped.id}: {stopped.status.lower()}"))
         if stopped.status == "STOPPED" and stopped.exit_code != 0:
             ended = why_stopped(stopped)
             facts.append(("stop reason", ended))
+    if task and (ended or stated.get("state") == "failed"):
+        log = _last_lines(target, task)
     if stated.get("state") in ("pending", None) and not subject.isdigit():
         cause, hint = _stuck(target, key, said, stopped)
+        if word := _last_word(log):
+            cause = f"{cause}: {word}"
     if stated.get("state") == "failed" and task:
         if known.cause == DIED:
             cause = f"run {stated['run']} of {key} failed in its task: {ended or DIED}"
@@ -48,7 +54,7 @@ def with_hops(target: AwsTarget, subject: str, known: Explanation) -> Explanatio
             hint = f"when the cause is mended: lakectl retry {key}"
         elif said[-1].get("event") == "retry":
             hint = _again(said[-1])
-        facts += [("log", line) for line in _last_lines(target, task)]
+    facts += [("log", line[:300]) for line in log]
     return dataclasses.replace(known, cause=cause, facts=tuple(facts), hint=hint)
 
 
@@ -122,9 +128,17 @@ def _task(target: AwsTarget, arn: str) -> Task | None:
 def _last_lines(target: AwsTarget, arn: str) -> list[str]:
     logs = Logs(target.opened.aws)
     stream = f"etl/etl/{arn.rpartition('/')[2]}"
-    return [
-        line.text[:300] for line in logs.read(target.outputs["TaskLogGroup"], since=0, stream=stream)[-_LAST_LINES:]
-    ]
+    return [line.text for line in logs.read(target.outputs["TaskLogGroup"], since=0, stream=stream)[-_LAST_LINES:]]
+
+
+def _last_word(lines: list[str]) -> str | None:
+    """Why a task ended before it began a run, in its own words."""
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("event") == "done" and said.get("error"):
+                return str(said["error"])
+    return None
 
 
 def _sentence(fact: Fact) -> str:

@@ -205,6 +205,10 @@ class Target(Protocol):
     stage: str
 
     @property
+    def where(self) -> str:
+        """The account and the region, or the lake's directory."""
+
+    @property
     def raw_zone(self) -> str:
         """Where the objects are: a folder, or ``s3://BUCKET``."""
 

@@ -42,7 +42,7 @@ class DispatchLog:
                 continue
             self._seen.add(line.id)
             self._from = max(self._from, int(line.at.timestamp() * 1000))
-            yield from _facts(line.text, line.at.isoformat(timespec="seconds"))
+            yield from _facts(line.text, line.at.isoformat(timespec="milliseconds"))
 
     def of_key(self, key: str, since: int) -> list[Fact]:
         """Everything that concerns one object, oldest first."""
@@ -80,7 +80,7 @@ def reason_of(fact: Mapping[str, Any]) -> str:
         told = {name: value for name, value in cause.items() if value not in (None, "")}
         reason = str(told.get("reason", ""))
         code = f"exit code {told['exit_code']}" if "exit_code" in told else ""
-        attempts = f"after {told['attempts']} attempts" if "attempts" in told else ""
+        attempts = f"after {told['attempts']} attempt{'s' * (told['attempts'] != 1)}" if "attempts" in told else ""
         return ", ".join(part for part in (reason, code, attempts) if part) or str(dict(told))
     return str(fact.get("reason") or fact.get("error") or "no reason given")
 

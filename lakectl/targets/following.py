@@ -30,6 +30,8 @@ _TOLD_ONE_BY_ONE = 3
 _CHUNK = 200
 _LOOK = 4.0
 """Seconds between two looks at the dispatcher's log and the tasks."""
+_EARLIER = 60_000
+"""Milliseconds before the beginning from which on the dispatcher's log is read."""
 _PATIENCE = 60.0
 """Seconds without a word of an object after which the queue is looked at; doubled each time."""
 
@@ -115,12 +117,12 @@ class Follower:
         """
         self._on_event, self._one_by_one = on_event, len(objects) <= _TOLD_ONE_BY_ONE
         self._started = looked = self._clock()
+        self._began = int(datetime.now(UTC).timestamp() * 1000)
         known = {version: number for number, version, _state, _code in self._runs([name for _, name in ordered])}
         waiting = {version: _Object(key, version, known.get(version, 0)) for key, version in objects}
         self._ask(waiting, ordered)
         for item in waiting.values():
             self._told(item, "put", "is in the raw zone")
-        self._began = int(datetime.now(UTC).timestamp() * 1000) - 60_000
         patience = _PATIENCE
         while waiting:
             yield from self._finished(waiting)
@@ -161,8 +163,7 @@ class Follower:
             if self._one_by_one:
                 yield from self._looked(waiting)  # the hops that it took between two looks
             del waiting[version]
-            hops = {hop: item.hops[hop] for hop in HOPS if hop in item.hops}
-            yield report_of(ledger.get_run(self._session, number), hops, seconds)  # type: ignore[arg-type]
+            yield report_of(ledger.get_run(self._session, number), in_order(item.hops), seconds)  # type: ignore[arg-type]
 
     def _runs(self, versions: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(versions), _CHUNK):
@@ -172,10 +173,15 @@ class Follower:
     def _waited(self) -> float:
         return self._clock() - self._started
 
-    def _told(self, item: _Object, hop: str, sentence: str) -> None:
+    def _since(self, fact: Fact) -> float:
+        """When the dispatcher said something, as seconds since the beginning; its clock is not this machine's."""
+        told = datetime.fromisoformat(str(fact["at"])).timestamp() - self._began / 1000
+        return min(max(told, 0.0), self._waited())
+
+    def _told(self, item: _Object, hop: str, sentence: str, at: float | None = None) -> None:
         if hop in item.hops:
             return
-        item.hops[hop] = round(self._waited(), 1)
+        item.hops[hop] = round(self._waited() if at is None else at, 1)
         if self._one_by_one:
             self._tell(f"{item.key}: {sentence}")
 
@@ -193,11 +199,11 @@ class Follower:
 
     def _look(self, waiting: dict[str, _Object]) -> Iterator[LoadReport]:
         """Where the objects are; a report for one that is parked."""
-        for fact in self._log.news(self._began):
+        for fact in self._log.news(self._began - _EARLIER):
             for item in self._concerned(fact, waiting):
                 if fact.get("event") == "dispatched":
                     item.task = str(fact.get("task"))
-                    self._told(item, "event", f"its event came, and task {_short(item.task)} has it")
+                    self._told(item, "event", f"its event came, and task {_short(item.task)} has it", self._since(fact))
                 elif fact.get("event") == "parked" and "rows" not in item.hops:
                     del waiting[item.version]
                     yield self._parked(item, reason_of(fact))
@@ -260,6 +266,12 @@ class Follower:
             exit_code=5,
             hops=item.hops,
         )
+
+
+def in_order(hops: Mapping[str, float]) -> dict[str, float]:
+    """The hops in the order of the way: what was seen after a later one had happened before it."""
+    known = [hop for hop in HOPS if hop in hops]
+    return {hop: min(hops[later] for later in known[place:]) for place, hop in enumerate(known)}
 
 
 def _short(arn: str) -> str:

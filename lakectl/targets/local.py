@@ -100,6 +100,10 @@ class LocalTarget:
     # -- objects in ------------------------------------------------------------------------------------------
 
     @property
+    def where(self) -> str:
+        return str(self.lake.root)
+
+    @property
     def raw_zone(self) -> str:
         return str(self.lake.state_dir / "raw")
 

@@ -127,6 +127,27 @@ def test_the_first_failure_is_the_cause_and_cancelled_ones_are_none(stubbed: Stu
     assert [event.reason for event in Stacks(stubbed.aws).failures(STACK_ID)] == ["no room"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "code", "said"),
+    [
+        (
+            "create_change_set",
+            "ValidationError",
+            "Stack:x is in UPDATE_IN_PROGRESS state and can not be updated.",
+        ),
+        ("create_change_set", "AlreadyExistsException", "Stack [lake] already exists"),
+        ("describe_change_set", "ChangeSetNotFound", "ChangeSet [cs] does not exist"),
+    ],
+)
+def test_a_stack_that_another_shell_changes_is_busy(stubbed: Stubbed, operation: str, code: str, said: str) -> None:
+    if operation != "create_change_set":
+        stubbed.on("cloudformation").add_response("create_change_set", {"Id": "cs", "StackId": STACK_ID})
+    stubbed.refuse("cloudformation", operation, code, said)
+    with pytest.raises(BusyError, match="somebody else is changing stack lake") as caught:
+        Stacks(stubbed.aws).prepare("lake", kind="UPDATE", body="{}", parameters={}, tags={})
+    assert "run this one again" in str(caught.value.hint)
+
+
 def test_a_protected_stack_is_said_to_be_protected(stubbed: Stubbed) -> None:
     said = "Stack [lake] cannot be deleted while TerminationProtection is enabled"
     stubbed.refuse("cloudformation", "delete_stack", "ValidationError", said)

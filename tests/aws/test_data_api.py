@@ -88,7 +88,7 @@ def test_a_statement_that_is_too_slow_twice_is_its_own_fault(stubbed: Stubbed, n
         ("ThrottlingException", "Rate exceeded", BusyError, "run the same command again"),
         ("ExpiredTokenException", "expired", PermissionDeniedError, "aws sso login --profile work"),
         ("AccessDeniedException", "no", PermissionDeniedError, "the rights that lakectl needs: lakectl iam policy"),
-        ("ForbiddenException", "HttpEndpoint is not enabled", RefusedError, None),
+        ("ForbiddenException", "HttpEndpoint is not enabled", RefusedError, "lakectl doctor"),
     ],
 )
 def test_each_refusal_has_its_error_and_its_next_step(

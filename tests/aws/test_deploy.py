@@ -279,3 +279,26 @@ def test_what_is_left_after_a_destroy_is_named_and_no_success(stage: Stage, clou
     done = stage("destroy", "--confirm", "dev", code=5)
     assert "survivor  database lake-flights-dev" in done.out
     assert "may still be there" in done.err
+
+
+def test_a_raw_zone_that_was_deleted_by_hand_is_told_by_every_command(stage: Stage, cloud: CloudFormation) -> None:
+    stage("deploy", "--yes")
+    bucket = stage.account.outputs["RawBucket"]
+    s3 = stage.account.s3
+    left = s3.list_object_versions(Bucket=bucket)
+    for item in (*left.get("Versions", ()), *left.get("DeleteMarkers", ())):
+        s3.delete_object(Bucket=bucket, Key=item["Key"], VersionId=item["VersionId"])
+    s3.delete_bucket(Bucket=bucket)
+    told = stage("deploy", "--yes", code=5).told
+    assert f"bucket {bucket} was deleted by hand" in told
+    assert "save the tables" in told
+    for words in (("status",), ("objects",), ("run",)):
+        told = stage(*words, code=3).told
+        assert f"the bucket of s3://{bucket}/raw/ is not there" in told
+        assert "hint: lakectl doctor" in told
+    assert (
+        f"bucket {bucket} is not there hint: lakectl doctor"
+        in stage("upload", stage.file("a.csv", "id\n1\n"), code=5).told
+    )
+    checks = {check["name"]: check for check in stage("doctor", "--json", code=5).document["checks"]}
+    assert (checks["raw zone"]["ok"], checks["raw zone"]["fix"]) == (False, "lakectl deploy --stage dev")

@@ -292,6 +292,22 @@ def test_somebody_elses_operation_is_waited_for(told: Told, work: executor.Work,
     assert naps
 
 
+def test_a_stack_that_became_busy_after_the_plan_was_made_is_waited_for(told: Told, work: executor.Work) -> None:
+    told.is_("UPDATE_IN_PROGRESS")
+    told.is_("UPDATE_COMPLETE")
+    told.events()
+    told.is_("UPDATE_COMPLETE")
+    told.events()
+    told.is_("UPDATE_COMPLETE")
+    told.is_("UPDATE_COMPLETE")
+    told.stub.add_response("create_change_set", {"Id": "cs", "StackId": "1"})
+    nothing = {"Status": "FAILED", "StatusReason": "didn't contain changes", "Changes": []}
+    told.stub.add_response("describe_change_set", nothing)
+    told.takes("delete_change_set", StackName=STACK, ChangeSetName="cs")
+    step = ApplyStack(STACK, "bootstrap", "UPDATE", "{}", {}, {}, adopt=False)
+    assert done(step, work) == ["somebody else is at it: it is being updated", "nothing to change"]
+
+
 def test_an_update_that_is_taken_back_says_the_first_cause(told: Told, work: executor.Work) -> None:
     step = ApplyStack(STACK, "bootstrap", "UPDATE", "{}", {}, {})
     kind = "AWS::CloudFormation::Stack"

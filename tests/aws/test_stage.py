@@ -10,6 +10,7 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psycopg2
@@ -19,9 +20,11 @@ from etl_container import ledger
 from etl_container.objects_s3 import S3Store
 from etl_container.warehouse import Session
 from lakectl import config
+from lakectl.aws.refusals import RefusedError
 from lakectl.deploy import facts
 from lakectl.targets.aws import AwsTarget
-from tests.aws.account import Fate, refusal
+from lakectl.targets.following import in_order
+from tests.aws.account import ACCOUNT, REGION, Fate, refusal
 from tests.aws.stages import Stage
 
 TRIPS = "id,city,fare\n" + "".join(f"{number},c{number % 7},{number / 10}\n" for number in range(1000))
@@ -545,3 +548,55 @@ def test_ctrl_c_while_upload_waits_leaves_the_load_on_its_way(stage: Stage, monk
     again = stage("upload", path).out
     assert "loaded  raw/trips/trips.csv → trips  1,000 rows" in again
     assert stage.count("trips") == 1000
+
+
+def test_a_stage_that_is_not_in_lake_toml_beside_others_is_a_slip_of_the_finger(stage: Stage) -> None:
+    for words in (
+        ("status",),
+        ("deploy", "--yes"),
+        ("destroy", "--confirm", "dve"),
+        ("upload", stage.file("a.csv", "id\n1\n")),
+    ):
+        told = stage(*words, "--stage", "dve", code=3).told
+        assert "lake.toml has no stage dve; it has dev" in told
+        assert "--stage dev; or add [stage.dve]" in told
+
+
+def test_a_stage_that_is_not_in_the_region_of_the_environment_is_told_where_it_should_be(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    stage.account.trouble["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack x does not exist")
+    told = stage("status", code=3).told
+    assert "region eu-west-1 comes from environment AWS_REGION; lake.toml has eu-central-1 for stage dev" in told
+
+
+def test_the_stage_is_named_with_account_and_region(stage: Stage) -> None:
+    for words in (("status",), ("logs",), ("retry",)):
+        assert stage(*words).err.startswith(f"stage dev (account {ACCOUNT}, {REGION})\n")
+
+
+def test_an_upload_whose_stage_is_destroyed_meanwhile_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def follow(*_args: object, **_more: object) -> Iterator[Any]:
+        stage.account.trouble["cloudformation.describe_stacks"] = refusal("ValidationError", "Stack x does not exist")
+        raise RefusedError("no cluster", code="BadRequestException", said="no cluster", operation="rds-data.x")
+        yield
+
+    monkeypatch.setattr("lakectl.targets.aws.Follower.follow", follow)
+    told = stage("upload", stage.file("trips.csv", TRIPS), code=3).told
+    assert "stage 'dev' was destroyed in the meantime" in told
+
+
+def test_work_that_is_parked_before_any_run_is_explained_in_the_words_of_its_task(stage: Stage) -> None:
+    stage.account.etl_environment["LAKE_BUNDLE"] = f"s3://{stage.account.outputs['ArtifactBucket']}/bundles/gone.zip"
+    stage("upload", stage.file("trips.csv", TRIPS), "--no-wait")
+    stage.account.pass_time(30)
+    cause = stage("explain", KEY, "--json").document["cause"]
+    assert cause.startswith(f"{KEY} is parked: ")
+    assert "exit code 3, after 1 attempt: there is no s3://" in cause
+    assert "bundles/gone.zip" in cause
+
+
+def test_a_hop_is_never_later_than_the_next() -> None:
+    seen = {"put": 0.0, "run": 2.1, "event": 7.2, "task": 8.2, "rows": 3.1}
+    assert in_order(seen) == {"put": 0.0, "event": 2.1, "task": 2.1, "run": 2.1, "rows": 3.1}

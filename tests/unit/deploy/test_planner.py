@@ -199,6 +199,21 @@ def test_a_lost_bootstrap_stack_is_told_rather_than_made_over_a_living_lake() ->
         planner.plan(WANTED, replace(DEPLOYED, bootstrap=StackFacts("lake-x-dev-bootstrap")))
 
 
+@pytest.mark.parametrize(
+    ("lost", "hint"),
+    [
+        (("bucket raw",), "save the tables"),
+        (("bucket artifacts",), "lakectl destroy --keep-data, lakectl deploy, then lakectl run"),
+        (("database lake-x-dev",), "lakectl destroy --keep-data, lakectl deploy, then lakectl run"),
+    ],
+)
+def test_what_was_deleted_by_hand_is_told_rather_than_taken_for_there(lost: tuple[str, ...], hint: str) -> None:
+    with pytest.raises(InfrastructureError, match=f"{lost[0]} was deleted by hand") as caught:
+        planner.plan(WANTED, replace(DEPLOYED, lost=lost))
+    assert hint in str(caught.value.hint)
+    assert planner.plan_destroy(WANTED, replace(DEPLOYED, lost=lost), NAMES, keep_data=False).steps
+
+
 def test_destroy_stops_then_empties_then_deletes() -> None:
     assert _steps(planner.plan_destroy(WANTED, DEPLOYED, NAMES, keep_data=False)) == [
         "PauseDispatch",
