@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
-import json
 import re
 import signal
 import sys
@@ -27,22 +26,7 @@ from lakectl.deploy import bundle, database, facts
 from lakectl.deploy.render import parse_stage
 from lakectl.targets.aws import AwsTarget
 from tests.aws.account import ACCOUNT, REGION, Account
-
-
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def told(self) -> str:
-        """Everything that was printed, in single spaces."""
-        return " ".join(f"{self.out}\n{self.err}".split())
+from tests.outcome import Outcome
 
 
 @dataclass
