@@ -188,7 +188,7 @@ def load(
     except ConfigError as error:
         if file is None or error.message.startswith("the variable"):
             raise
-        raise _placed(error, file, text) from None
+        raise placed(error, file, text) from None
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", stage_name):
         raise ConfigError(f"{stage_name!r} is not a stage's name", hint="lower-case letters, digits and hyphens: dev")
     if warehouse is not None and not re.match(r"postgres(ql)?(\+psycopg2)?://", warehouse):
@@ -295,7 +295,7 @@ def _last_deployed(root: Path) -> str | None:
         return None
 
 
-def _placed(error: ConfigError, file: Path, text: str) -> LakectlError:
+def placed(error: ConfigError, file: Path, text: str) -> LakectlError:
     """The same error with file and line, found by the table and key that its message begins with."""
     match = re.match(r"(?:\[(?P<table>[^\]]+)\]\s*)?(?P<key>[\w-]+)?", error.message)
     table, key = (match["table"], match["key"]) if match else (None, None)

@@ -236,7 +236,7 @@ class DataApi:
             )
         said = sql_refusal(refusal)
         if said is None:
-            return refusal.saying(f"the database does not answer: {refusal.said}", hint="lakectl doctor")
+            return refusal.saying(f"the database refuses: {refusal.said}", hint="lakectl doctor")
         if said.state in ("28000", "28P01"):
             return PermissionDeniedError(
                 f"the warehouse refused: {said.message}", hint="lakectl deploy mends the users"

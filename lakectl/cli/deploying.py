@@ -306,7 +306,7 @@ def destroy(screen: Screen, lake: Lake, *, keep_data: bool, confirm: str | None,
         item["seconds"] = spent
     left = executor.survivors(work)
     kept = [item for item in left if keep_data and (item.startswith("snapshot ") or _is_kept(item, document["kept"]))]
-    document["kept"] = sorted({*document["kept"], *(item.partition(" ")[2] for item in kept if " " in item)})
+    document["kept"] = sorted(item.partition(" ")[2] for item in kept if " " in item)
     document["survivors"] = [item for item in left if item not in kept]
     _forget(lake)
     if screen.json:

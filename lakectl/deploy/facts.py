@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from etl_container import sql as ledger_sql
+from lakectl import config
 from lakectl.aws import quotas
 from lakectl.aws.cloudformation import Stacks
 from lakectl.aws.databases import Databases
@@ -59,7 +60,12 @@ def settings_of(lake: Lake) -> StageSettings:
             f"{lake.file} has no stage {lake.stage}; it has {', '.join(sorted(lake.stages))}",
             hint=f"--stage {min(lake.stages)}; or add [stage.{lake.stage}], all of its settings are optional",
         )
-    settings = render.parse_stage(lake.name, lake.stage, dict(lake.stages.get(lake.stage, {})))
+    try:
+        settings = render.parse_stage(lake.name, lake.stage, dict(lake.stages.get(lake.stage, {})))
+    except ConfigError as error:
+        if lake.file is None:
+            raise
+        raise config.placed(error, lake.file, lake.file.read_text(encoding="utf-8-sig")) from None
     return dataclasses.replace(settings, region=lake.region or settings.region)
 
 

@@ -11,6 +11,7 @@ because a least-privilege policy can then name what it allows.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import hashlib
 import ipaddress
@@ -279,8 +280,11 @@ def parse_stage(lake: str, stage: str, table: object) -> StageSettings:
     if not isinstance(table, Mapping):
         raise ConfigError(f"[{where}] must be a table, not {table!r}")
     known = {f.name: f for f in dataclasses.fields(StageSettings) if f.metadata}
-    if unknown := sorted(set(table) - set(known)):
-        raise ConfigError(f"[{where}] does not know {', '.join(unknown)}", hint=f"it knows {', '.join(known)}")
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
+            raise ConfigError(f"[{where}] {key}: no such setting", hint=hint)
     taken = {key: _checked(where, known[key], value) for key, value in table.items()}
     settings = StageSettings(lake=lake, stage=stage, **taken)
     _check_together(where, settings)

@@ -302,3 +302,5 @@ def test_a_raw_zone_that_was_deleted_by_hand_is_told_by_every_command(stage: Sta
     )
     checks = {check["name"]: check for check in stage("doctor", "--json", code=5).document["checks"]}
     assert (checks["raw zone"]["ok"], checks["raw zone"]["fix"]) == (False, "lakectl deploy --stage dev")
+    gone = stage("destroy", "--confirm", "dev", "--keep-data", "--json").document
+    assert gone["kept"] == [stage.account.outputs["ArtifactBucket"]]

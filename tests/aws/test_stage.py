@@ -600,3 +600,14 @@ def test_work_that_is_parked_before_any_run_is_explained_in_the_words_of_its_tas
 def test_a_hop_is_never_later_than_the_next() -> None:
     seen = {"put": 0.0, "run": 2.1, "event": 7.2, "task": 8.2, "rows": 3.1}
     assert in_order(seen) == {"put": 0.0, "event": 2.1, "task": 2.1, "run": 2.1, "rows": 3.1}
+
+
+def test_a_wrong_setting_of_a_stage_is_told_with_its_place(stage: Stage) -> None:
+    file = stage.root / "lake.toml"
+    right = file.read_text()
+    file.write_text(right + "max_accu = 2\n")
+    told = stage("status", code=3).told
+    assert f"{file}:4: [stage.dev] max_accu: no such setting" in told
+    assert "did you mean max_acu?" in told
+    file.write_text(right + 'max_acu = "lots"\n')
+    assert f"{file}:4: [stage.dev] max_acu = 'lots': expected a number" in stage("status", code=3).told
