@@ -316,7 +316,8 @@ def remember_columns(session: Session, table: str, evolution: Evolution, nulls: 
     """Keep the labels of new columns, and whether a value was ever seen in them."""
     added = {change.column for change in evolution.changes if change.kind in ("create", "add", "widen")}
     for position, column in enumerate(evolution.result.columns):
-        if column.name in added or (column.type is None and column.name not in nulls):
+        seen = column.name in evolution.load and column.name not in nulls
+        if column.name in added or (column.type is None and seen):
             session.run(
                 "remember_column",
                 table=table,

@@ -440,3 +440,11 @@ def test_many_small_objects_load_as_a_group_each_for_itself(lake: Lake) -> None:
     assert lake.sql("select count(*), sum(v) from t") == [(29, sum(i * i for i in range(30)) - 49)]
     assert lake.value("select count(*) from lake.objects where state = 'loaded'") == 29
     assert {report.state for report in lake.target.load([(key, None) for key in keys[8:]])} == {"already_loaded"}
+
+
+def test_a_column_of_nulls_stays_open_when_an_object_lacks_it(lake: Lake) -> None:
+    lake.upload("a.csv", "id,x\n1,\n")
+    lake.upload("b.csv", "id\n2\n")
+    lake.upload("c.csv", "id,x\n3,7\n")
+    assert lake.types()["x"] == "bigint"
+    assert lake.sql("select id, x from t order by id") == [(1, None), (2, None), (3, 7)]
