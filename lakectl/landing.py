@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from etl_container.datasets import RAW_PREFIX, stem_of
@@ -18,6 +21,10 @@ from lakectl.errors import DataError, LakectlError, NotFoundError, PermissionDen
 from lakectl.targets.base import Landed, Target
 
 STDIN = "-"
+AT_ONCE = 8
+"""Small files that are landed at a time."""
+SMALL_BYTES = 4 << 20
+"""A larger file is landed by itself, and its progress is told."""
 _SEVERITY = (1, 7, 5, 8, 4, 3, 6)
 """Exit codes, the most severe first: what stops everything before what concerns one file."""
 
@@ -76,15 +83,35 @@ def key_of(path: str, *, dataset: str | None = None) -> str:
 def land(
     target: Target, lake: Lake, uploads: Sequence[Upload], *, on_event: OnEvent = silent
 ) -> Iterator[Landed | LoadReport]:
-    """Land each file; a file that cannot be landed gives a ``failed`` report instead."""
-    for upload in uploads:
+    """Land each file, in order; a file that cannot be landed gives a ``failed`` report instead.
+
+    Small files are landed several at a time, since most of what one takes is waiting: for the disk, or for S3.
+    """
+
+    def outcome(upload: Upload, landing: Callable[[], Landed]) -> Landed | LoadReport:
         try:
-            landed = target.land(upload.path, upload.key, on_event=on_event)
+            landed = landing()
         except (NotFoundError, PermissionDeniedError, DataError) as error:
-            yield failure(lake, upload.key, error)
-        else:
-            on_event(Landing(upload.key, max(upload.size, landed.size), upload.size or landed.size))
-            yield landed
+            return failure(lake, upload.key, error)
+        on_event(Landing(upload.key, max(upload.size, landed.size), upload.size or landed.size))
+        return landed
+
+    waiting: deque[tuple[Upload, Callable[[], Landed]]] = deque()
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="land")
+    try:
+        for upload in uploads:
+            if upload.path is None or upload.size > SMALL_BYTES or len(uploads) == 1:
+                waiting.append((upload, partial(target.land, upload.path, upload.key, on_event=on_event)))
+                room = 0
+            else:
+                waiting.append((upload, pool.submit(target.land, upload.path, upload.key).result))
+                room = 2 * AT_ONCE
+            while len(waiting) > room:
+                yield outcome(*waiting.popleft())
+        while waiting:
+            yield outcome(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def land_and_load(

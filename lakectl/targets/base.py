@@ -215,6 +215,8 @@ class Target(Protocol):
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         """Put a file (None: standard input) in the raw zone under ``key`` (``raw/<dataset>/<name>``).
 
+        May be called from several threads at once, for different keys.
+
         Raises:
             NotFoundError: no such file.
             PermissionDeniedError: the file may not be read.
