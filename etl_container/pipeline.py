@@ -528,11 +528,10 @@ class _MeteredStream(io.RawIOBase):
         self._here = 0
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._here += len(data)
+        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]  # as every binary stream has
+        self._here += count
         self._meter.done = max(self._meter.done, self._here)
-        return len(data)
+        return count
 
     def readable(self) -> bool:
         return True
