@@ -21,8 +21,6 @@ from lakectl.errors import DataError, LakectlError, NotFoundError, PermissionDen
 from lakectl.targets.base import Landed, Target
 
 STDIN = "-"
-AT_ONCE = 8
-"""Small files that are landed at a time."""
 SMALL_BYTES = 4 << 20
 """A larger file is landed by itself, and its progress is told."""
 _SEVERITY = (1, 7, 5, 8, 4, 3, 6)
@@ -85,7 +83,7 @@ def land(
 ) -> Iterator[Landed | LoadReport]:
     """Land each file, in order; a file that cannot be landed gives a ``failed`` report instead.
 
-    Small files are landed several at a time, since most of what one takes is waiting: for the disk, or for S3.
+    Small files are landed several at a time where most of what one takes is waiting, as it is for S3.
     """
 
     def outcome(upload: Upload, landing: Callable[[], Landed]) -> Landed | LoadReport:
@@ -97,15 +95,15 @@ def land(
         return landed
 
     waiting: deque[tuple[Upload, Callable[[], Landed]]] = deque()
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="land")
+    pool = ThreadPoolExecutor(target.landers, thread_name_prefix="land")
     try:
         for upload in uploads:
-            if upload.path is None or upload.size > SMALL_BYTES or len(uploads) == 1:
+            if upload.path is None or upload.size > SMALL_BYTES or target.landers == 1 or len(uploads) == 1:
                 waiting.append((upload, partial(target.land, upload.path, upload.key, on_event=on_event)))
                 room = 0
             else:
                 waiting.append((upload, pool.submit(target.land, upload.path, upload.key).result))
-                room = 2 * AT_ONCE
+                room = 2 * target.landers
             while len(waiting) > room:
                 yield outcome(*waiting.popleft())
         while waiting:

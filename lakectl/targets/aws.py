@@ -119,6 +119,7 @@ class AwsTarget(LocalTarget):
     ) -> None:
         self.lake = lake
         self.stage = lake.stage
+        self.landers = 8
         self.sleep = sleep
         self._clock = clock
         self._landed: set[tuple[str, str]] = set()

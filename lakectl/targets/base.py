@@ -203,6 +203,8 @@ class Target(Protocol):
     """One stage of one lake."""
 
     stage: str
+    landers: int
+    """How many small files are landed at a time."""
 
     @property
     def where(self) -> str:
@@ -215,7 +217,7 @@ class Target(Protocol):
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         """Put a file (None: standard input) in the raw zone under ``key`` (``raw/<dataset>/<name>``).
 
-        May be called from several threads at once, for different keys.
+        Called from so many threads at once as there are ``landers``, for different keys.
 
         Raises:
             NotFoundError: no such file.

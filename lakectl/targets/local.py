@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,14 +50,14 @@ class LocalTarget:
     """The lake on this machine; see :class:`lakectl.targets.base.Target`. Opens the warehouse when first needed."""
 
     stage = LOCAL
+    landers = 1
+    """Threads that wait for one disk only cost each other's time."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.store = FolderStore(lake.state_dir)
         self._server: EmbeddedPostgres | None = None
         self._session: Session | None = None
-        self._asking = threading.Lock()
-        """Files are landed in several threads, and a session serves one at a time."""
         self._dsn: str | None = None
 
     # -- the warehouse ------------------------------------------------------------------------------------------
@@ -128,8 +127,7 @@ class LocalTarget:
     def _is_undone(self, key: str, digest: str) -> bool:
         """Whether the newest version, of the same content, was undone: putting it again is a new put."""
         newest = self.store.find(key)
-        with self._asking:
-            found = self._open().run("object_state", bucket=newest.bucket, key=key, version=newest.version)
+        found = self._open().run("object_state", bucket=newest.bucket, key=key, version=newest.version)
         return bool(found) and found[0][0] == "undone"
 
     def load(self, objects: Sequence[tuple[str, str | None]], *, on_event: OnEvent = silent) -> Iterator[LoadReport]:

@@ -23,6 +23,7 @@ def test_files_land_in_their_order_and_a_broken_one_costs_only_itself(
     uploads = landing.plan([str(folder)])
     (folder / "40.csv").unlink()
     events: list[Event] = []
+    lake.target.landers = 4
     told = list(landing.land(lake.target, lake.target.lake, uploads, on_event=events.append))
     assert [one.key for one in told] == [upload.key for upload in uploads]
     assert [one.key for one in told if isinstance(one, LoadReport)] == ["raw/t/17.csv", "raw/t/40.csv"]
@@ -33,6 +34,7 @@ def test_files_land_in_their_order_and_a_broken_one_costs_only_itself(
             ref = lake.target.store.find(one.key, one.version)
             with lake.target.store.open(ref) as stream:
                 assert stream.read() == (folder / Path(one.key).name).read_bytes()
+    lake.target.landers = 1
     again = list(landing.land(lake.target, lake.target.lake, uploads))
     assert [one for one in again if isinstance(one, Landed) and one.created] == []
 
@@ -56,6 +58,7 @@ def test_an_interrupted_landing_leaves_no_thread_behind(lake: Lake) -> None:
     def stop(_event: Event) -> None:
         raise KeyboardInterrupt
 
+    lake.target.landers = 4
     with pytest.raises(KeyboardInterrupt):
         list(landing.land(lake.target, lake.target.lake, landing.plan([str(lake.root / "t")]), on_event=stop))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("land")]

@@ -73,6 +73,8 @@ class FakeTarget:
         self.objects_found = [ObjectInfo("raw/a/a.csv", "1", "a", "loaded", 2, 1, 12, "text/csv", "7", WHEN)]
         self.interrupt = False
 
+    landers = 1
+
     def land(self, path: str | None, key: str, *, on_event: OnEvent = silent) -> Landed:
         if path is None:
             content = sys.stdin.buffer.read()
