@@ -51,6 +51,8 @@ from lakectl.targets.base import (
     StatusReport,
     TableInfo,
     UndoReport,
+    counted,
+    ledger_problems,
 )
 from lakectl.targets.data_api import DataSession
 from lakectl.targets.dispatch_log import DispatchLog
@@ -454,14 +456,11 @@ class AwsTarget(LocalTarget):
         if feed not in (None, "Enabled"):
             problems.append(f"the dispatcher does not read its queue ({feed}): lakectl deploy")
         if parked.waiting:
-            problems.append(f"{parked.waiting} parked events: lakectl retry --list, then lakectl retry")
-        if failed := objects.get("failed"):
-            problems.append(f"{failed} failed object versions: lakectl objects, lakectl explain KEY")
-        rejects = sum(count for *_, count in self._reader.run("objects_with_rejects", dataset=None))
-        if rejects:
-            problems.append(f"{rejects:,} open rejects: lakectl rejects")
+            problems.append(f"{counted(parked.waiting, 'parked event')}: lakectl retry --list, then lakectl retry")
+        rejected = self._reader.run("objects_with_rejects", dataset=None)
+        problems += ledger_problems(objects.get("failed", 0), sum(count for *_, count in rejected))
         if objects.get("pending") and not (waiting.waiting or waiting.in_flight or waiting.delayed or running):
-            problems.append(f"{objects['pending']} objects are not loaded, and nothing is on its way: lakectl run")
+            problems.append(f"{counted(objects['pending'], 'object')} not loaded, and nothing on its way: lakectl run")
         warehouse = f"Aurora PostgreSQL {found.version}{acu}" if found else "no database"
         state = "ready" if found and found.status == "available" else found.status if found else "missing"
         return StatusReport(self.stage, warehouse, state, tuple(known), objects, tuple(problems))

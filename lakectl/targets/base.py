@@ -152,6 +152,21 @@ class StatusReport:
     problems: tuple[str, ...]
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 reject``, ``2,000 rejects``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def ledger_problems(failed: int, rejects: int) -> list[str]:
+    """What the ledger says the operator has to look at, with the next command."""
+    problems = []
+    if failed:
+        problems.append(f"{counted(failed, 'failed object version')}: lakectl objects, lakectl explain KEY")
+    if rejects:
+        problems.append(f"{counted(rejects, 'open reject')}: lakectl rejects")
+    return problems
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One of doctor's checks."""

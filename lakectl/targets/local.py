@@ -37,6 +37,8 @@ from lakectl.targets.base import (
     StatusReport,
     TableInfo,
     UndoReport,
+    counted,
+    ledger_problems,
 )
 
 if TYPE_CHECKING:
@@ -306,15 +308,10 @@ class LocalTarget:
         empty = self._empty
         tables = self.tables()
         facts.append(("tables", f"{len(tables)}, {sum(table.rows for table in tables):,} rows"))
-        problems = []
-        if failed := objects.get("failed"):
-            problems.append(f"{failed} failed object versions: lakectl objects, lakectl explain KEY")
         rejected = () if empty else self._open().run("objects_with_rejects", dataset=None)
-        rejects = sum(count for *_, count in rejected)
-        if rejects:
-            problems.append(f"{rejects:,} open rejects: lakectl rejects")
+        problems = ledger_problems(objects.get("failed", 0), sum(count for *_, count in rejected))
         if pending := objects.get("pending"):
-            problems.append(f"{pending} objects are not loaded yet: lakectl run")
+            problems.append(f"{counted(pending, 'object')} not loaded yet: lakectl run")
         state = "not created yet" if empty else "ready"
         return StatusReport(self.stage, warehouse, state, tuple(facts), objects, tuple(problems))
 
@@ -471,7 +468,9 @@ class LocalTarget:
         except WarehouseUnavailableError:
             return Check("raw zone", ok=False, detail="unknown: the warehouse does not answer", fix="see above")
         if missing:
-            return Check("raw zone", ok=False, detail=f"{len(missing)} objects are not loaded", fix="lakectl run")
+            return Check(
+                "raw zone", ok=False, detail=f"{counted(len(missing), 'object')} not loaded", fix="lakectl run"
+            )
         return Check("raw zone", ok=True, detail="every object was seen by a run")
 
 
