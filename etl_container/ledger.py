@@ -141,11 +141,6 @@ def release(session: Session, runs: Sequence[int]) -> None:
     session.run("release_runs", space=_RUN_SPACE, runs=list(runs))
 
 
-def forget(session: Session, runs: Sequence[int]) -> None:
-    """Take back runs that never began: another load was in the way."""
-    session.run("forget_runs", runs=list(runs))
-
-
 def results(session: Session, runs: Sequence[int | None]) -> dict[int, tuple[int, int, str | None]]:
     """The rows and rejects of runs, and the transform that each applied (:func:`etl_container.transform.mark`)."""
     known = [run for run in runs if run is not None]

@@ -30,10 +30,6 @@ select pg_advisory_lock(%(space)s, mod(run, 2147483648)::integer) from unnest(%(
 -- These runs need no sign of life any more.
 select pg_advisory_unlock(%(space)s, mod(run, 2147483648)::integer) from unnest(%(runs)s::bigint[]) as run
 
--- name: forget_runs
--- Runs that never began.
-delete from lake.runs where id = any(%(runs)s) and state = 'running'
-
 -- name: bury_dead_runs
 -- Runs whose connection is gone without an end are failed.
 update lake.runs set state = 'failed', exit_code = 1, retryable = true, rows = 0,
