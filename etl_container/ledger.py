@@ -8,7 +8,6 @@ changes what is loaded happens inside the load's own transaction.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +19,7 @@ from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import LakectlError, NotFoundError
 from etl_container.formats.base import Reject
 from etl_container.objects import ObjectRef
-from etl_container.schema import Evolution
+from etl_container.schema import Evolution, without_nul
 from etl_container.warehouse import Session, translated
 
 _RUN_SPACE = 0x1A4E
@@ -31,9 +30,6 @@ DIED = "the process that ran it died"
 
 _PAGE = 1000
 """Rejects written by one statement."""
-
-_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""A NUL character in JSON text, but no backslash before a text that looks like one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +331,7 @@ def _where(refs: Sequence[ObjectRef]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     """JSON that PostgreSQL takes: without NUL characters, which it stores nowhere."""
-    return _NUL.sub(r"\1", json.dumps(value, ensure_ascii=False, default=str))
+    return without_nul(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _clean(text: str | None) -> str | None:

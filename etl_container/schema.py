@@ -116,6 +116,15 @@ def table_name(label: str) -> str:
     return _cut(f"_{name}", MAX_IDENTIFIER_BYTES) if name.startswith("pg_") else name
 
 
+_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""NUL in JSON text, but no backslash before a text that looks like it."""
+
+
+def without_nul(text: str) -> str:
+    """JSON text without the escape of NUL, which jsonb refuses."""
+    return _ESCAPED_NUL.sub(r"\1", text)
+
+
 def _cut(name: str, size: int) -> str:
     return name.encode()[:size].decode(errors="ignore")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import re
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl_container.infer.types import FitError, Target, arrow_type
-from etl_container.schema import PgType
+from etl_container.schema import PgType, without_nul
 
 _UTC = pa.timestamp("us", "UTC")
 
@@ -331,16 +330,13 @@ def quoted(texts: pa.StringArray) -> pa.StringArray:
     return pa.array([None if text is None else orjson.dumps(text).decode() for text in texts.to_pylist()], pa.string())
 
 
-_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-
-
 def json_without_nul(texts: pa.StringArray) -> tuple[pa.StringArray, bool]:
     """JSON texts without the escape of NUL, which jsonb refuses; and whether there was any."""
     suspects = pc.match_substring(texts, "\\u0000")
     if not pc.any(suspects).as_py():
         return texts, False
     values = [
-        _ESCAPED_NUL.sub(r"\1", text) if text is not None and suspect else text
+        without_nul(text) if text is not None and suspect else text
         for text, suspect in zip(texts.to_pylist(), suspects.to_pylist(), strict=True)
     ]
     cleaned = pa.array(values, pa.string())
