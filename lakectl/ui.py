@@ -74,11 +74,6 @@ def moment(value: datetime | None) -> str:
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 row``, ``2,000 rows``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def table_lines(
     labels: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[bool] = (), width: int | None = None
 ) -> Iterator[str]:

@@ -15,7 +15,8 @@ from lakectl.deploy import bundle, costs, diff, executor, facts, planner, render
 from lakectl.deploy.facts import Stage
 from lakectl.deploy.model import Canary, Deployment, Event, Plan, ResourceDiff, Wanted
 from lakectl.errors import InfrastructureError, UsageError
-from lakectl.ui import Screen, plural, seconds, visible
+from lakectl.ui import Screen, seconds, visible
+from lakectl.words import plural
 
 _SIGNS = {"add": "+", "modify": "~", "remove": "-", "adopt": "<"}
 _SHOWN_PROPERTIES = 8

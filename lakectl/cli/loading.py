@@ -14,7 +14,8 @@ from lakectl import landing, shapes
 from lakectl.config import LOCAL, Lake
 from lakectl.errors import DataError, LakectlError, NotFoundError, UsageError
 from lakectl.targets.base import Target
-from lakectl.ui import Screen, plural, seconds, visible
+from lakectl.ui import Screen, seconds, visible
+from lakectl.words import plural
 
 _WORDS = {"loaded": "loaded", "already_loaded": "already loaded", "superseded": "superseded", "failed": "failed"}
 

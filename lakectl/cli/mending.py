@@ -10,7 +10,8 @@ from itertools import islice
 from lakectl import shapes
 from lakectl.errors import DataError, UsageError
 from lakectl.targets.base import Target
-from lakectl.ui import Screen, plural
+from lakectl.ui import Screen
+from lakectl.words import plural
 
 SHOWN = 100
 """Rejects listed for people unless ``--limit`` says otherwise."""

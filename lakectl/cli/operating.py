@@ -17,7 +17,8 @@ from lakectl.config import LOCAL, Lake
 from lakectl.deploy import facts, render
 from lakectl.errors import NotFoundError, UsageError
 from lakectl.targets.aws import AwsTarget
-from lakectl.ui import Screen, moment, plural, visible
+from lakectl.ui import Screen, moment, visible
+from lakectl.words import plural
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

@@ -11,7 +11,8 @@ from lakectl import files, output, sqltext
 from lakectl.config import Lake
 from lakectl.errors import UsageError
 from lakectl.targets.base import QueryResult, Target
-from lakectl.ui import Screen, bar_lines, plural, table_lines
+from lakectl.ui import Screen, bar_lines, table_lines
+from lakectl.words import plural
 
 _BY_SUFFIX = {
     ".csv": "csv",

@@ -14,7 +14,8 @@ from etl_container.datasets import Dataset, stem_of
 from lakectl import files, shapes, targets
 from lakectl.config import LOCAL, Lake
 from lakectl.errors import DataError, LakectlError, UsageError
-from lakectl.ui import Screen, plural, visible
+from lakectl.ui import Screen, visible
+from lakectl.words import plural
 
 if TYPE_CHECKING:
     from etl_container.formats.base import Dialect, Source, TableReader

@@ -51,13 +51,13 @@ from lakectl.targets.base import (
     StatusReport,
     TableInfo,
     UndoReport,
-    counted,
     ledger_problems,
 )
 from lakectl.targets.data_api import DataSession
 from lakectl.targets.dispatch_log import DispatchLog
 from lakectl.targets.following import Follower
 from lakectl.targets.local import LocalTarget
+from lakectl.words import plural
 
 if TYPE_CHECKING:
     from etl_container.ledger import Run
@@ -456,11 +456,11 @@ class AwsTarget(LocalTarget):
         if feed not in (None, "Enabled"):
             problems.append(f"the dispatcher does not read its queue ({feed}): lakectl deploy")
         if parked.waiting:
-            problems.append(f"{counted(parked.waiting, 'parked event')}: lakectl retry --list, then lakectl retry")
+            problems.append(f"{plural(parked.waiting, 'parked event')}: lakectl retry --list, then lakectl retry")
         rejected = self._reader.run("objects_with_rejects", dataset=None)
         problems += ledger_problems(objects.get("failed", 0), sum(count for *_, count in rejected))
         if objects.get("pending") and not (waiting.waiting or waiting.in_flight or waiting.delayed or running):
-            problems.append(f"{counted(objects['pending'], 'object')} not loaded, and nothing on its way: lakectl run")
+            problems.append(f"{plural(objects['pending'], 'object')} not loaded, and nothing on its way: lakectl run")
         warehouse = f"Aurora PostgreSQL {found.version}{acu}" if found else "no database"
         state = "ready" if found and found.status == "available" else found.status if found else "missing"
         return StatusReport(self.stage, warehouse, state, tuple(known), objects, tuple(problems))

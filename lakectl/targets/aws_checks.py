@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lakectl.aws import databases, functions, quotas
 from lakectl.deploy import image
 from lakectl.errors import LakectlError
-from lakectl.targets.base import Check, counted
+from lakectl.targets.base import Check
+from lakectl.words import plural
 
 if TYPE_CHECKING:
     from lakectl.targets.aws import AwsTarget
@@ -98,5 +99,5 @@ def _parked(target: AwsTarget) -> Check:
 def _raw(target: AwsTarget) -> Check:
     missing = target.missing()
     if missing:
-        return Check("raw zone", ok=False, detail=f"{counted(len(missing), 'object')} not loaded", fix="lakectl run")
+        return Check("raw zone", ok=False, detail=f"{plural(len(missing), 'object')} not loaded", fix="lakectl run")
     return Check("raw zone", ok=True, detail="every object was seen by a run")

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from etl_container.report import LoadReport, OnEvent, silent
+from lakectl.words import plural
 
 Rows = Iterator[Sequence[Any]]
 
@@ -152,18 +153,13 @@ class StatusReport:
     problems: tuple[str, ...]
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 reject``, ``2,000 rejects``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def ledger_problems(failed: int, rejects: int) -> list[str]:
     """What the ledger says the operator has to look at, with the next command."""
     problems = []
     if failed:
-        problems.append(f"{counted(failed, 'failed object version')}: lakectl objects, lakectl explain KEY")
+        problems.append(f"{plural(failed, 'failed object version')}: lakectl objects, lakectl explain KEY")
     if rejects:
-        problems.append(f"{counted(rejects, 'open reject')}: lakectl rejects")
+        problems.append(f"{plural(rejects, 'open reject')}: lakectl rejects")
     return problems
 
 

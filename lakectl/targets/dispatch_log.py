@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakectl.aws.logs import Logs
+from lakectl.words import plural
 
 Fact = dict[str, Any]
 """One line, with ``at``: when it was said."""
@@ -80,7 +81,7 @@ def reason_of(fact: Mapping[str, Any]) -> str:
         told = {name: value for name, value in cause.items() if value not in (None, "")}
         reason = str(told.get("reason", ""))
         code = f"exit code {told['exit_code']}" if "exit_code" in told else ""
-        attempts = f"after {told['attempts']} attempt{'s' * (told['attempts'] != 1)}" if "attempts" in told else ""
+        attempts = f"after {plural(told['attempts'], 'attempt')}" if "attempts" in told else ""
         return ", ".join(part for part in (reason, code, attempts) if part) or str(dict(told))
     return str(fact.get("reason") or fact.get("error") or "no reason given")
 

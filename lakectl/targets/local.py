@@ -37,9 +37,9 @@ from lakectl.targets.base import (
     StatusReport,
     TableInfo,
     UndoReport,
-    counted,
     ledger_problems,
 )
+from lakectl.words import plural
 
 if TYPE_CHECKING:
     from etl_container.ledger import Run
@@ -311,7 +311,7 @@ class LocalTarget:
         rejected = () if empty else self._open().run("objects_with_rejects", dataset=None)
         problems = ledger_problems(objects.get("failed", 0), sum(count for *_, count in rejected))
         if pending := objects.get("pending"):
-            problems.append(f"{counted(pending, 'object')} not loaded yet: lakectl run")
+            problems.append(f"{plural(pending, 'object')} not loaded yet: lakectl run")
         state = "not created yet" if empty else "ready"
         return StatusReport(self.stage, warehouse, state, tuple(facts), objects, tuple(problems))
 
@@ -468,9 +468,7 @@ class LocalTarget:
         except WarehouseUnavailableError:
             return Check("raw zone", ok=False, detail="unknown: the warehouse does not answer", fix="see above")
         if missing:
-            return Check(
-                "raw zone", ok=False, detail=f"{counted(len(missing), 'object')} not loaded", fix="lakectl run"
-            )
+            return Check("raw zone", ok=False, detail=f"{plural(len(missing), 'object')} not loaded", fix="lakectl run")
         return Check("raw zone", ok=True, detail="every object was seen by a run")
 
 
