@@ -55,7 +55,11 @@ class Taken:
     csv: bytes | memoryview | None
     """Its lines as RFC 4180 has them, where they stand so in the file."""
     written: Callable[[], Sequence[Any]] | None
-    """The columns as text, where some are typed."""
+    """Reads the columns as text, where some are typed."""
+
+    def texts(self) -> Sequence[Any]:
+        """The columns as text."""
+        return self.columns if self.written is None else self.written()
 
 
 def arrow_parser(layout: dialects.Layout, *, one_table: bool) -> ArrowParser | None:

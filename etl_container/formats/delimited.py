@@ -313,7 +313,7 @@ class _Builder:
     def block(self, taken: Taken, first: int) -> None:
         """All rows of a block."""
         if self.count:
-            self.columns(taken.columns if taken.written is None else taken.written(), first)
+            self.columns(taken.texts(), first)
         else:
             self._taken = taken
             self._add(first, len(taken.columns[0]))
@@ -335,8 +335,7 @@ class _Builder:
         """Have what was a block of its own as text that more can be added to."""
         if self._taken is not None:
             taken, self._taken = self._taken, None
-            arrays = taken.columns if taken.written is None else taken.written()
-            self._columns = [[array] for array in arrays]
+            self._columns = [[array] for array in taken.texts()]
 
     def _add(self, first: int, size: int) -> None:
         if self._ordinals and sum(self._ordinals[-1]) == first:
@@ -594,8 +593,7 @@ class _DelimitedReader:
             if end - start == len(taken.columns[0]):
                 builder.block(taken, ordinal)
             else:
-                columns = taken.columns if taken.written is None else taken.written()
-                builder.columns([column.slice(start, end - start) for column in columns], ordinal)
+                builder.columns([column.slice(start, end - start) for column in taken.texts()], ordinal)
         if end < start + size:
             self._hold_empty(ordinal + end - start, start + size - end)
 
