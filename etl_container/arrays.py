@@ -6,7 +6,7 @@ Each of these three imports pandas the first time, a third of a second that a lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,40 @@ Mask = npt.NDArray[np.bool_]
 
 def strings(values: Sequence[str | None]) -> Any:
     """A string array of ``values``; None is null."""
-    texts = [value or "" for value in values]
-    data = "".join(texts)
-    encoded = data.encode()
-    ascii_only = len(encoded) == len(data)
-    lengths = [len(text) for text in texts] if ascii_only else [len(text.encode()) for text in texts]
+    where = present(values)
+    texts = cast("Sequence[str]", values) if where is None else [value or "" for value in values]
+    data = "\0".join(texts).encode()
+    if data.count(0) < len(texts):
+        return split(data, 0, len(texts), where)
+    # A text has a NUL of its own, or there is none.
     offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    valid = None
-    if None in values:
-        valid = _bits(np.fromiter((value is not None for value in values), np.bool_, len(texts)))
-    return pa.Array.from_buffers(pa.string(), len(texts), [valid, pa.py_buffer(offsets), pa.py_buffer(encoded)])
+    np.cumsum([len(text.encode()) for text in texts], out=offsets[1:])
+    return _string_array(offsets, "".join(texts).encode(), where)
+
+
+def split(data: bytes, separator: int, count: int, where: Mask | None = None) -> Any:
+    """The string array of the ``count`` texts between separators, null where ``where`` is false.
+
+    No text has the separator in it; one may stand behind the last.
+    """
+    codes = np.frombuffer(data, np.uint8)
+    between = codes == separator
+    ends = np.flatnonzero(between)[: count - 1]
+    texts = codes[~between]
+    offsets = np.zeros(count + 1, np.int32)
+    offsets[1:count] = ends - np.arange(len(ends))
+    offsets[count] = len(texts)
+    return _string_array(offsets, texts, where)
+
+
+def _string_array(offsets: npt.NDArray[np.int32], data: Any, where: Mask | None) -> Any:
+    valid = None if where is None else _bits(where)
+    return pa.Array.from_buffers(pa.string(), len(offsets) - 1, [valid, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def present(values: Sequence[object]) -> Mask | None:
+    """Where there is a value; None if everywhere."""
+    return np.fromiter((value is not None for value in values), np.bool_, len(values)) if None in values else None
 
 
 def scalar(text: str) -> Any:

@@ -20,12 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_container.arrays import Mask, booleans, integers, scalar
+from etl_container.arrays import booleans, integers, present, scalar, split, strings
 from etl_container.errors import UnreadableObjectError
 from etl_container.formats.base import Kind
-
-MAX_COLUMNS: Final = 1_600
-"""PostgreSQL's limit (MaxHeapAttributeNumber)."""
+from etl_container.schema import MAX_COLUMNS
 
 MAX_UNLIKE: Final = 8
 """After so many blocks in a row that had something new in them, the rest of the file goes the general way."""
@@ -252,21 +250,15 @@ def _column(values: list[Any]) -> tuple[Any, Kind]:
         return _BUILDERS[types.pop()](values), kind
     if Kind.NESTED in kind:
         return _json_texts(values), kind
-    return _strings([None if value is None else _PLAIN[type(value)](value) for value in values]), kind
-
-
-def _strings(values: list[Any]) -> Any:
-    where = _present(values)
-    texts = values if where is None else ["" if value is None else value for value in values]
-    return _cut("\0".join(texts).encode(), 0, len(values), where)
+    return strings([None if value is None else _PLAIN[type(value)](value) for value in values]), kind
 
 
 def _integers(values: list[Any]) -> Any:
-    where = _present(values)
+    where = present(values)
     try:
         numbers = np.array(values if where is None else [value or 0 for value in values], np.int64)
     except OverflowError:
-        return _strings([None if value is None else str(value) for value in values])
+        return strings([None if value is None else str(value) for value in values])
     return integers(numbers, where).cast(pa.string())
 
 
@@ -283,33 +275,15 @@ def _doubles(values: list[Any]) -> Any:
 
 
 def _booleans(values: list[Any]) -> Any:
-    return _strings([None if value is None else "true" if value else "false" for value in values])
+    return strings([None if value is None else "true" if value else "false" for value in values])
 
 
 def _json_texts(values: list[Any]) -> Any:
-    where = _present(values)
+    where = present(values)
     try:
-        return _cut(_ENCODER.encode_lines(values), ord("\n"), len(values), where)
+        return split(_ENCODER.encode_lines(values), ord("\n"), len(values), where)
     except RecursionError:
-        return _cut(b"\n".join(map(_deep_text, values)), ord("\n"), len(values), where)
-
-
-def _present(values: list[Any]) -> Mask | None:
-    """Where there is a value; None if everywhere."""
-    return np.fromiter((value is not None for value in values), np.bool_, len(values)) if None in values else None
-
-
-def _cut(data: bytes, separator: int, count: int, where: Mask | None) -> Any:
-    """The string array of the ``count`` texts between separators, null where ``where`` is false."""
-    codes = np.frombuffer(data, np.uint8)
-    between = codes == separator
-    ends = np.flatnonzero(between)[: count - 1]
-    offsets = np.zeros(count + 1, np.int32)
-    offsets[1:count] = ends - np.arange(len(ends))
-    texts = codes[~between]
-    offsets[count] = len(texts)
-    valid = None if where is None else booleans(where).buffers()[1]
-    return pa.Array.from_buffers(pa.string(), count, [valid, pa.py_buffer(offsets), pa.py_buffer(texts)])
+        return split(b"\n".join(map(_deep_text, values)), ord("\n"), len(values), where)
 
 
 def _raw(value: Any) -> Any:
@@ -356,10 +330,10 @@ _KINDS: Final[dict[type, Kind]] = {
     list: Kind.NESTED,
 }
 _BUILDERS: Final[dict[type, Callable[[list[Any]], Any]]] = {
-    str: _strings,
+    str: strings,
     int: _integers,
     float: _doubles,
-    ExactNumber: lambda values: _strings([None if value is None else value.text for value in values]),
+    ExactNumber: lambda values: strings([None if value is None else value.text for value in values]),
     bool: _booleans,
     dict: _json_texts,
     list: _json_texts,
