@@ -38,10 +38,15 @@ def age(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def logs(screen: Screen, lake: Lake, *, follow: bool, run: str | None, age: float, raw: bool) -> None:
-    """Lines of the dispatcher and the tasks."""
+def _opened(screen: Screen, lake: Lake) -> AwsTarget:
     target = AwsTarget(lake)
     screen.remark(f"stage {lake.stage} ({target.where})")
+    return target
+
+
+def logs(screen: Screen, lake: Lake, *, follow: bool, run: str | None, age: float, raw: bool) -> None:
+    """Lines of the dispatcher and the tasks."""
+    target = _opened(screen, lake)
     outputs = target.outputs
     groups = [outputs["DispatchLogGroup"], outputs["TaskLogGroup"]]
     stream = None
@@ -117,8 +122,7 @@ def _shape(line: LogLine) -> dict[str, Any]:
 
 def retry(screen: Screen, lake: Lake, keys: Sequence[str], *, show: bool) -> None:
     """Parked events: listed, or sent back."""
-    target = AwsTarget(lake)
-    screen.remark(f"stage {lake.stage} ({target.where})")
+    target = _opened(screen, lake)
     if show:
         messages = list(target.parked.receive())
         for message in messages:

@@ -116,12 +116,13 @@ class AwsTarget(LocalTarget):
         clock: monotonic seconds.
     """
 
+    landers = 8
+
     def __init__(
         self, lake: Lake, *, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.lake = lake
         self.stage = lake.stage
-        self.landers = 8
         self.sleep = sleep
         self._clock = clock
         self._landed: set[tuple[str, str]] = set()
