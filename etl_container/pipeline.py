@@ -5,8 +5,9 @@
 
 Everything from the claim to the ledger is one transaction: an object version is in its table once, whole, or not at
 all, and the newest version of a key wins, whoever is killed and whenever. What each step is, is told in the room that
-does it: ``objects`` (raw zone), ``formats`` (reading), ``infer`` (types), ``transform``, ``contract``, ``shaping`` (one
-batch), ``loading`` (one pass after the other), ``warehouse`` (PostgreSQL), ``ledger`` (what is loaded).
+does it: ``objects`` (raw zone), ``sources`` (their bytes), ``formats`` (reading), ``infer`` (types), ``transform``,
+``contract``, ``shaping`` (one batch), ``loading`` (one pass after the other), ``warehouse`` (PostgreSQL), ``ledger``
+(what is loaded).
 
 An object walks :func:`_alone`. Small objects of one table walk :func:`_together`, each step for all of them: one claim,
 one COPY, one commit for up to :data:`GROUP`, since these cost more than reading a file of twenty rows does. What is
@@ -16,14 +17,12 @@ broken costs nothing but itself; what changes the table's shape, or what the ser
 from __future__ import annotations
 
 import contextlib
-import functools
-import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol
 
 from etl_container import ledger
 from etl_container import transform as transforms
@@ -44,6 +43,7 @@ from etl_container.loading import Loaded, Loader, described, may_share, write
 from etl_container.objects import ObjectRef, ObjectStore
 from etl_container.report import Loading, LoadReport, OnEvent, silent
 from etl_container.schema import TableSchema
+from etl_container.sources import Meter, source_of
 from etl_container.warehouse import Session
 
 GROUP = 100
@@ -54,9 +54,6 @@ GROUP_BYTES = 4 << 20
 
 HELD_BYTES = 32 << 20
 """Arrow bytes that wait to be written together, at most: what is compressed grows."""
-
-SMALL_BYTES = 1 << 20
-"""An object of so many bytes is fetched once, however often its readers look at its beginning."""
 
 HEAD_BYTES = 4096
 """As much of an object tells its media type."""
@@ -97,7 +94,7 @@ class _Attempt:
 
     ref: ObjectRef
     source: Source
-    meter: _Meter
+    meter: Meter
     run: int = 0
     claim: ledger.Claim = ledger.Claim("load")
     loader: Loader | None = None
@@ -315,7 +312,7 @@ class _RehearsedError(Exception):
 
 
 def _attempt(ref: ObjectRef, store: ObjectStore) -> _Attempt:
-    meter = _Meter()
+    meter = Meter()
     return _Attempt(ref, source_of(ref, store, meter), meter)
 
 
@@ -476,73 +473,3 @@ def _outcome(walk: _Walk, attempt: _Attempt, report: LoadReport) -> ledger.Outco
         timings=report.timings,
         replaced=attempt.claim.replaces if report.state == "loaded" else (),
     )
-
-
-# -- bytes --------------------------------------------------------------------------------------------
-
-
-class _Meter:
-    """Counts the bytes that were read of an object; the greatest count of all passes."""
-
-    done = 0
-
-
-def source_of(ref: ObjectRef, store: ObjectStore, meter: _Meter | None = None) -> Source:
-    """The bytes of an object version, as readers take them; those of a small one are fetched once."""
-    meter = meter or _Meter()
-    path = store.local_path(ref)
-    small = ref.size <= SMALL_BYTES
-    return Source(
-        name=ref.name,
-        size=ref.size,
-        open=_Kept(ref, store, meter) if small else functools.partial(_metered, lambda: store.open(ref), meter),
-        path=None if path is None else str(path),
-    )
-
-
-class _Kept:
-    """Opens a small object any number of times."""
-
-    def __init__(self, ref: ObjectRef, store: ObjectStore, meter: _Meter) -> None:
-        self._ref, self._store, self._meter = ref, store, meter
-        self._content: bytes | None = None
-
-    def __call__(self) -> BinaryIO:
-        if self._content is None:
-            with self._store.open(self._ref) as stream:
-                self._content = b"".join(iter(lambda: stream.read(SMALL_BYTES), b""))
-            self._meter.done = len(self._content)
-        return io.BytesIO(self._content)
-
-
-def _metered(opener: Callable[[], BinaryIO], meter: _Meter) -> BinaryIO:
-    return io.BufferedReader(_MeteredStream(opener(), meter), buffer_size=1 << 20)
-
-
-class _MeteredStream(io.RawIOBase):
-    """A binary stream that tells how far it was read."""
-
-    def __init__(self, stream: BinaryIO, meter: _Meter) -> None:
-        self._stream = stream
-        self._meter = meter
-        self._here = 0
-
-    def readinto(self, buffer: Any, /) -> int:
-        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]  # as every binary stream has
-        self._here += count
-        self._meter.done = max(self._meter.done, self._here)
-        return count
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._stream.seekable()
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        self._here = self._stream.seek(offset, whence)
-        return self._here
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()

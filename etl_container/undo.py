@@ -17,7 +17,8 @@ from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import UsageError
 from etl_container.loading import Loader
 from etl_container.objects import ObjectRef, ObjectStore
-from etl_container.pipeline import LakeRules, source_of
+from etl_container.pipeline import LakeRules
+from etl_container.sources import source_of
 from etl_container.warehouse import Session
 
 

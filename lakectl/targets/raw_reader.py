@@ -13,8 +13,8 @@ from etl_container.errors import NotFoundError, UsageError
 from etl_container.formats import open_table
 from etl_container.formats.base import Reject, TableReader
 from etl_container.infer import Inference, Target, arrow_type
-from etl_container.pipeline import source_of
 from etl_container.schema import PgType, column_names, join
+from etl_container.sources import source_of
 from lakectl import sqltext
 from lakectl.targets.base import QueryColumn, Rows
 
