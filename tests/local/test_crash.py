@@ -48,6 +48,13 @@ def run(place: Path, *arguments: str) -> str:
     return said
 
 
+def seeded() -> tuple[int, random.Random]:
+    """The seed of the moments of this run, which is printed, and the moments."""
+    seed = int(os.environ.get("LAKE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed} (LAKE_TEST_SEED={seed} repeats it)")
+    return seed, random.Random(seed)
+
+
 def content(round_: int) -> tuple[str, int]:
     """A file whose rows tell its version, and the sum of its second column."""
     lines = ["id,v,text"]
@@ -57,9 +64,7 @@ def content(round_: int) -> tuple[str, int]:
 
 @pytest.mark.timeout(400)
 def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(place: Path) -> None:
-    seed = int(os.environ.get("LAKE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed} (LAKE_TEST_SEED={seed} repeats it)")
-    moments = random.Random(seed)
+    seed, moments = seeded()
     file = place / "t.csv"
     text, _total = content(0)
     file.write_text(text)
@@ -105,9 +110,7 @@ def test_kill_9_at_fifty_random_moments_leaves_exactly_the_rows_of_the_file(plac
 
 @pytest.mark.timeout(300)
 def test_kill_9_among_many_small_files_leaves_each_whole_or_not_at_all(place: Path) -> None:
-    seed = int(os.environ.get("LAKE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed} (LAKE_TEST_SEED={seed} repeats it)")
-    moments = random.Random(seed)
+    seed, moments = seeded()
     folder = place / "t"
     folder.mkdir()
 
