@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lakectl.targets.embedded_postgres import EmbeddedPostgres
+
 COLLECTIONS = ("pillow", "pypdf", "python-docx", "python-pptx", "pandas", "fastavro", "tinytag", "mail-parser")
 """Distributions whose source archives hold files for tests."""
 CODE = frozenset(
@@ -97,8 +99,15 @@ def _fetch(work: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _walk(root: Path, lake: Path) -> Tally:
-    tally = Tally()
     lake.mkdir()
+    try:
+        return _walked(root, lake)
+    finally:
+        EmbeddedPostgres(lake / ".lake" / "postgres").remove()
+
+
+def _walked(root: Path, lake: Path) -> Tally:
+    tally = Tally()
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix.lower() not in CODE)
     files = [path for path in files if not path.name.startswith(".")]  # as upload does in a directory
     for number, path in enumerate(files):

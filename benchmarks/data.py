@@ -15,7 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.csv
 
-SEED = 20_240_501
+from benchmarks.measure import SEED
+
 START = dt.datetime(2024, 1, 1)
 
 _WORDS = np.array(["alpha", "beta gamma", "with, comma", 'with "quote"', ""])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import data, load, measure
+from benchmarks import load, measure
 from lakectl.targets.embedded_postgres import EmbeddedPostgres
 
 ROWS = 20
@@ -41,7 +41,7 @@ class Expected:
 
 def write(folder: Path, files: int) -> Expected:
     """One dataset, one layout."""
-    chance = random.Random(data.SEED)
+    chance = random.Random(measure.SEED)
     (folder / "plain").mkdir(parents=True)
     for number in range(files):
         (folder / "plain" / f"{number:06d}.csv").write_text(_content(chance, number))
@@ -51,7 +51,7 @@ def write(folder: Path, files: int) -> Expected:
 
 def write_mixed(folder: Path, files: int) -> Expected:
     """Three datasets, two layouts, some files that are broken."""
-    chance = random.Random(data.SEED)
+    chance = random.Random(measure.SEED)
     good = ids = 0
     for number in range(files):
         path = folder / f"mixed_{number % 3}" / f"{number:06d}.csv"

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SEED = 20_240_501
+"""Of all data that is made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
