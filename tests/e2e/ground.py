@@ -201,16 +201,18 @@ def debian_mirror() -> str:
 
 def install_emulator() -> None:
     """A virtual environment of its own: neither the product nor its tests import it."""
-    python = STATE / "venv" / "bin" / "python"
-    if not (STATE / "venv" / "bin" / "hypercorn").exists():
+    python, installed = STATE / "venv" / "bin" / "python", STATE / "venv" / "installed"
+    if not installed.exists() or installed.read_text() != EMULATOR:
         venv.create(STATE / "venv", with_pip=True, clear=True)
         run(str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", EMULATOR, "boto3")
+        installed.write_text(EMULATOR)
 
 
 def start_emulator() -> None:
     """One process on the loopback interface and Docker's bridge; IAM policies are evaluated."""
     if running("emulator"):
         return
+    remove_remains()
     name_registry()
     bridge = gateway()
     settings = {
@@ -255,8 +257,13 @@ def healthy() -> bool:
 
 
 def stop_emulator() -> None:
-    """The process, then the containers and volumes that it started."""
+    """The process, then what it started."""
     stop("emulator")
+    remove_remains()
+
+
+def remove_remains() -> None:
+    """Containers, volumes and state, of a killed emulator too: a new one would not know the databases' passwords."""
     if succeeds("docker", "info"):
         for kind, remove in ((("ps", "-aq"), ("rm", "-fv")), (("volume", "ls", "-q"), ("volume", "rm", "-f"))):
             if left := output("docker", *kind, "--filter", "name=ministack-").split():
@@ -296,14 +303,13 @@ def start(name: str, *command: str, environment: dict[str, str] | None = None) -
 
 
 def running(name: str) -> int | None:
-    """The pid of a process that we started and that lives."""
+    """The pid of a process that we started and that lives; its number may be a stranger's by now."""
     try:
         pid = int((STATE / f"{name}.pid").read_text())
-        os.kill(pid, 0)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty when nobody has waited for its end
+    except (OSError, ValueError):
         return None
-    state = Path(f"/proc/{pid}/stat")
-    return None if state.exists() and ") Z " in state.read_text() else pid
+    return pid if name.encode() in command else None
 
 
 def stop(name: str, *, patience: float = 8) -> None:
