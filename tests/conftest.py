@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from psycopg2.extensions import make_dsn
 from lakectl.targets.embedded_postgres import EmbeddedPostgres
 
 _numbers = itertools.count(1)
+
+# A job that a shell starts in the background, as some runners of continuous integration do, ignores SIGINT, and so
+# would every command that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
