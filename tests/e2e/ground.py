@@ -303,13 +303,14 @@ def start(name: str, *command: str, environment: dict[str, str] | None = None) -
 
 
 def running(name: str) -> int | None:
-    """The pid of a process that we started and that lives; its number may be a stranger's by now."""
+    """The pid of a process that we started and that lives."""
     try:
         pid = int((STATE / f"{name}.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()  # empty when nobody has waited for its end
-    except (OSError, ValueError):
+        os.kill(pid, 0)
+    except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
-    return pid if name.encode() in command else None
+    state = Path(f"/proc/{pid}/stat")
+    return None if state.exists() and ") Z " in state.read_text() else pid
 
 
 def stop(name: str, *, patience: float = 8) -> None:
