@@ -212,6 +212,8 @@ def start_emulator() -> None:
     """One process on the loopback interface and Docker's bridge; IAM policies are evaluated."""
     if running("emulator"):
         return
+    if healthy():
+        raise SystemExit(f"port {PORT} is taken by an emulator not started here, or by what is left of a killed one")
     remove_remains()
     name_registry()
     bridge = gateway()
