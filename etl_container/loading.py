@@ -119,9 +119,9 @@ class Loader:
             shaper, batches = self._begun()
             try:
                 with self.session.savepoint():
-                    self._plan(shaper)
+                    new = self._plan(shaper, replaces)
                     self._expect({} if self._whole else shaper.expected)
-                    rows = self._publish(shaper, batches, replaces)
+                    rows = self._publish(shaper, batches, () if new else replaces, new=new)
                     self.remember(shaper)
                 return self._done(shaper, rows, started)
             except Wider as wider:
@@ -261,27 +261,35 @@ class Loader:
                 shaper.learn(batch)
         return shaper
 
-    def _plan(self, shaper: Shaper) -> None:
-        """Plan against the live table, under its lock; exclusively where its shape or its keys are at stake."""
+    def _plan(self, shaper: Shaper, replaces: tuple[int, ...]) -> bool:
+        """Plan against the live table, under its lock; exclusively where its shape or its keys are at stake.
+
+        Returns:
+            Whether the table is new, and has no lineage column yet.
+        """
         table = self.dataset.table
         keyed = bool(self.dataset.contract.keys) or self.dataset.mode in (LoadMode.MERGE, LoadMode.REPLACE_TABLE)
         if not keyed:
             self.session.execute("savepoint plan")
-            if not shaper.plan(self.session.shared_schema(table)).ddl_needed:
-                return
+            settled = not shaper.plan(self.session.shared_schema(table)).ddl_needed
+            if settled and (not replaces or self.session.lineage_indexed(table)):
+                return False
             self.session.execute("rollback to savepoint plan")
         self.session.run("lock_table", table=table)
         live = self.session.table_schema(table)
         evolution = shaper.plan(live)
         if live is not None:
             self.session.adopt(table, evolution.load)
+            if replaces and not keyed:
+                self.session.ensure_lineage_index(table)
         self.session.apply(table, evolution)
         assert self.reader is not None
         kind = KIND_OF.get(self.reader.description.format, "table")
         if kind in WORDS:
             self.session.ensure_words_index(table, kind, WORDS[kind])
+        return live is None
 
-    def _publish(self, shaper: Shaper, batches: Iterator[RawBatch], replaces: tuple[int, ...]) -> int:
+    def _publish(self, shaper: Shaper, batches: Iterator[RawBatch], replaces: tuple[int, ...], *, new: bool) -> int:
         table, key = self.dataset.table, self.dataset.key
         merging = self.dataset.mode is LoadMode.MERGE
         if self.dataset.mode is LoadMode.REPLACE_TABLE:
@@ -293,7 +301,12 @@ class Loader:
         if missing:
             raise _missing_key(self.dataset, missing)
         if not keys:
-            return self.session.copy(table, self._data(shaper, batches), shaper.types, self.run)
+            rows = self.session.copy(table, self._data(shaper, batches), shaper.types, None if new else self.run)
+            if new:
+                self.session.add_lineage(table, self.run)
+            return rows
+        if new:
+            self.session.add_lineage(table, self.run)
         for columns in keys:
             self.session.ensure_unique_index(table, columns)
         self.session.stage(table, self._numbered(shaper, batches), shaper.types, _RECORD)

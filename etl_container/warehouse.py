@@ -309,21 +309,14 @@ class Session:
         return self.table_schema(table)
 
     def apply(self, table: str, evolution: Evolution) -> None:
-        """Carry an evolution out: create the table, add columns, widen types."""
+        """Carry an evolution out: create the table (see :meth:`add_lineage`), add columns, widen types."""
         creates = [change for change in evolution.changes if change.kind == "create"]
         target = sql.Identifier(SCHEMA, table)
         if creates:
             columns = sql.SQL(", ").join(
                 sql.SQL("{} {}").format(sql.Identifier(change.column), sql.SQL(str(change.type))) for change in creates
             )
-            self.execute(
-                sql.SQL("create table {} ({}, {} bigint not null)").format(target, columns, sql.Identifier(RUN_COLUMN))
-            )
-            self.execute(
-                sql.SQL("create index on {} using brin ({}) with (autosummarize = on)").format(
-                    target, sql.Identifier(RUN_COLUMN)
-                )
-            )
+            self.execute(sql.SQL("create table {} ({})").format(target, columns))
         for change in evolution.changes:
             self._alter(target, change)
         for change in evolution.changes:
@@ -354,6 +347,31 @@ class Session:
             wanted = _LIVE_TYPES.get(live, PgType.NUMERIC if live.startswith("numeric(") else PgType.TEXT)
             if name in names and live != str(wanted):
                 self._alter(target, Change("widen", name, wanted, was=wanted))
+
+    def add_lineage(self, table: str, run: int) -> None:
+        """Give a new table its lineage column: ``run`` wrote every row that is there.
+
+        PostgreSQL keeps the value once, beside the column, for all rows (its manual, ALTER TABLE, Notes): it costs
+        nothing, while the same value in every row of a COPY costs what any column does.
+        """
+        target, lineage = sql.Identifier(SCHEMA, table), sql.Identifier(RUN_COLUMN)
+        self.execute(
+            sql.SQL("alter table {} add column {} bigint not null default {}").format(target, lineage, sql.Literal(run))
+        )
+        self.execute(sql.SQL("alter table {} alter column {} drop default").format(target, lineage))
+
+    def lineage_indexed(self, table: str) -> bool:
+        """Whether the rows of a run are found without reading the whole table."""
+        return bool(self.run("lineage_indexed", table=table, lineage=RUN_COLUMN)[0][0])
+
+    def ensure_lineage_index(self, table: str) -> None:
+        """The index by which the rows of a run are found, unless it is there; under the table's exclusive lock."""
+        if not self.lineage_indexed(table):
+            self.execute(
+                sql.SQL("create index on {} using brin ({}) with (autosummarize = on)").format(
+                    sql.Identifier(SCHEMA, table), sql.Identifier(RUN_COLUMN)
+                )
+            )
 
     def delete_runs(self, table: str, runs: Sequence[int]) -> int:
         """Take the rows of some runs away; how many they were."""
@@ -388,13 +406,14 @@ class Session:
 
     # -- rows ------------------------------------------------------------------------------------------
 
-    def copy(self, table: str, batches: Iterable[pa.RecordBatch], types: Mapping[str, PgType], run: int) -> int:
+    def copy(self, table: str, batches: Iterable[pa.RecordBatch], types: Mapping[str, PgType], run: int | None) -> int:
         """Copy Arrow batches (field names are column names) into a table; the number of rows.
 
-        Every row gets ``run`` as its lineage. Types are those of the table's columns; the batches' Arrow types must be
-        their storage types (see ``infer``).
+        Every row gets ``run`` as its lineage; None: the table has no lineage column yet. Types are those of the table's
+        columns; the batches' Arrow types must be their storage types (see ``infer``).
         """
-        return copy_in(self.connection, sql.Identifier(SCHEMA, table), batches, types, constant=(RUN_COLUMN, run))
+        constant = None if run is None else (RUN_COLUMN, run)
+        return copy_in(self.connection, sql.Identifier(SCHEMA, table), batches, types, constant=constant)
 
     def copy_together(
         self, table: str, batches: Iterable[tuple[int, pa.RecordBatch]], types: Mapping[str, PgType]

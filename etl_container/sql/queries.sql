@@ -220,6 +220,12 @@ where a.attrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%(tab
   and a.attnum > 0 and not a.attisdropped and a.attname <> %(lineage)s
 order by a.attnum
 
+-- name: lineage_indexed
+-- Whether an index of a table begins with its lineage column.
+select exists (
+    select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%(table)s)) and a.attname = %(lineage)s)
+
 -- name: remember_column
 -- What a load learned of a column.
 insert into lake.columns (table_name, column_name, position, label, only_nulls, first_run)

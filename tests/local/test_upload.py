@@ -6,6 +6,7 @@ import gzip
 import json
 from datetime import date
 
+import psycopg2
 import pytest
 
 from etl_container.errors import UsageError
@@ -51,6 +52,36 @@ def test_undo_takes_a_runs_rows_away_and_brings_back_what_it_replaced(lake: Lake
     assert lake.states("raw/t/a.csv") == ["loaded", "undone"]
     with pytest.raises(UsageError, match="no rows to take away: it is undone"):
         lake.target.undo(second.run)
+
+
+def test_rows_of_every_run_are_told_apart_by_the_lineage_column(lake: Lake) -> None:
+    first = lake.upload("a.csv", TRIPS)
+    second = lake.upload("b.csv", csv_text("id,city,fare", ["9,Chur,1"]))
+    by_run = "select _lake_run::text, count(*) from t group by 1 order by min(id)"
+    assert lake.sql(by_run) == [(first.run, 3), (second.run, 1)]
+    with pytest.raises(psycopg2.errors.NotNullViolation), psycopg2.connect(lake.dsn) as connection:
+        connection.cursor().execute("insert into t (id) values (10)")  # the first run is no default of other rows
+    connection.close()
+
+
+def test_the_index_over_the_lineage_is_made_when_an_object_is_first_replaced(lake: Lake) -> None:
+    indexes = "select count(*) from pg_index where indrelid = 't'::regclass"
+    lake.upload("a.csv", TRIPS)
+    lake.upload("b.csv", csv_text("id,city,fare", ["9,Chur,1"]))
+    assert lake.value(indexes) == 0
+    for fare in ("2", "3"):
+        lake.upload("b.csv", csv_text("id,city,fare", [f"9,Chur,{fare}"]))
+        assert lake.value(indexes) == 1
+        assert lake.sql("select id, fare from t where id = 9") == [(9, float(fare))]
+
+
+def test_a_table_that_its_owner_dropped_is_made_anew_by_a_new_version(lake: Lake) -> None:
+    lake.upload("a.csv", TRIPS)
+    with psycopg2.connect(lake.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("drop table t")
+    connection.close()
+    report = lake.upload("a.csv", TRIPS.replace("2,Genève", "7,Genève"))
+    assert lake.sql("select id, _lake_run::text from t order by id") == [(i, report.run) for i in (1, 3, 7)]
 
 
 def test_undo_of_a_first_load_leaves_an_empty_table_and_uploading_again_loads_it(lake: Lake) -> None:
