@@ -3,6 +3,8 @@
 Results go to stdout; progress, remarks, questions and errors to stderr. Nothing that comes from a file is ever taken
 for markup, and control characters are shown, not obeyed. Colour and bars only on a terminal, and never with
 ``NO_COLOR`` or ``TERM=dumb``.
+
+Rich is imported where it draws: a command whose results are plain lines starts 20 ms sooner without it.
 """
 
 from __future__ import annotations
@@ -17,14 +19,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, ClassVar, TextIO
-
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from etl_container.report import Event, Landing, Loading, Notice, OnEvent
 from lakectl.errors import LakectlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -85,6 +86,8 @@ def table_lines(
         right: which columns are aligned to the right.
         width: columns of the terminal to fit into by cutting the widest cells (marked with ``…``); None: no limit.
     """
+    from rich.cells import cell_len, set_cell_size
+
     right = [*right, *[False] * (len(labels) - len(right))]
     cells = ([visible("" if cell is None else str(cell)) for cell in row] for row in rows)
     first = list(islice(cells, _WIDTHS_FROM))
@@ -127,6 +130,8 @@ def bar_lines(rows: Iterable[Sequence[Any]], *, width: int) -> Iterator[str]:
     Raises:
         ValueError: the second value of a row is not a number.
     """
+    from rich.cells import cell_len, set_cell_size
+
     pairs = [(visible("" if label is None else str(label)), None if n is None else float(n)) for label, n in rows]
     names = max((cell_len(name) for name, _ in pairs), default=0)
     names = min(names, max(width // 3, _NARROWEST))
@@ -255,6 +260,8 @@ class Screen:
     def line(self, text: str = "") -> None:
         """One line of a result."""
         if self._bar is not None and self.on_terminal:
+            from rich.text import Text
+
             self._bar.console.print(Text(text), soft_wrap=True, highlight=False)
         else:
             sys.stdout.write(f"{text}\n")
@@ -285,6 +292,8 @@ class Screen:
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned."""
+        from rich.cells import cell_len
+
         known = [(name, visible(value)) for name, value in pairs]
         room = max((cell_len(name) for name, _ in known), default=0)
         for name, value in known:
@@ -296,7 +305,7 @@ class Screen:
 
     def hint(self, text: str) -> None:
         """The next step, on stderr."""
-        self._say(Text.assemble(("hint: ", "cyan"), _readable(text)))
+        self._say(("hint: ", "cyan"), _readable(text))
 
     def paged(self, lines: Iterable[str]) -> None:
         """Lines, through the pager when they are looked at and do not fit on the screen."""
@@ -316,11 +325,11 @@ class Screen:
     def remark(self, text: str) -> None:
         """Something worth knowing, on stderr."""
         if not self.quiet:
-            self._say(Text(text, style="dim"))
+            self._say((text, "dim"))
 
     def warn(self, text: str) -> None:
         """Something that went not quite as expected, on stderr."""
-        self._say(Text.assemble(("warning: ", "yellow"), text))
+        self._say(("warning: ", "yellow"), text)
 
     def error(self, error: LakectlError, *, document: bool = True) -> None:
         """What, why and the next step, on stderr; with ``json`` also as the document, unless there was one.
@@ -329,9 +338,9 @@ class Screen:
             error: what went wrong.
             document: False when the result's own document will tell of it.
         """
-        self._say(Text.assemble(("error: ", "bold red"), _readable(error.message)))
+        self._say(("error: ", "bold red"), _readable(error.message))
         if error.hint:
-            self._say(Text.assemble(("hint: ", "cyan"), _readable(error.hint)))
+            self._say(("hint: ", "cyan"), _readable(error.hint))
         if self.json and document and not self._documents:
             self.document({"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}})
 
@@ -340,8 +349,8 @@ class Screen:
         sys.stderr.write(trace)
         last = trace.strip().rpartition("\n")[2]
         hint = "please report it with the traceback above: the command, and if possible the file"
-        self._say(Text.assemble(("error: ", "bold red"), f"this is a bug in lakectl: {_readable(last)}"))
-        self._say(Text.assemble(("hint: ", "cyan"), hint))
+        self._say(("error: ", "bold red"), f"this is a bug in lakectl: {_readable(last)}")
+        self._say(("hint: ", "cyan"), hint)
         if self.json and not self._documents:
             self.document({"error": {"message": f"a bug: {last}", "hint": hint, "exit_code": 1}})
 
@@ -424,7 +433,11 @@ class Screen:
         if isinstance(event, Notice):
             self.remark(event.text)
 
-    def _say(self, text: Text) -> None:
+    def _say(self, *parts: str | tuple[str, str]) -> None:
+        """A line on stderr: texts, each alone or with its style."""
+        from rich.text import Text
+
+        text = Text.assemble(*parts)
         console = self._bar.console if self._bar is not None else _console(sys.stderr)
         console.print(text, soft_wrap=True, highlight=False)
 
@@ -439,6 +452,8 @@ def _coloured(stream: TextIO) -> bool:
 
 
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
     return Console(file=stream, markup=False, emoji=False, highlight=False, no_color=not _coloured(stream))
 
 
