@@ -33,6 +33,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import asdict
+
+from etl_container import tuning
 from etl_container.bundled import BundledLake, unpack
 from etl_container.errors import ConfigError, DeadlineError, LakectlError
 from etl_container.report import Event, Landing, Loading, LoadReport, Notice
@@ -57,6 +60,7 @@ LINE: Final = 15_000
 
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Run one task; its exit code."""
+    tuning.before_imports()
     task = _Task()
     order: Order | None = None
     try:
@@ -118,7 +122,7 @@ def _undo(settings: Settings, order: Order, lake: BundledLake, session: Session,
 
     assert order.run is not None
     with task.timed("undo"):
-        task.undone = dataclasses.asdict(undo(session, order.run, lake, settings.store))
+        task.undone = asdict(undo(session, order.run, lake, settings.store))
     task.undone["run"] = str(order.run)
 
 
@@ -317,7 +321,7 @@ def peak_memory() -> int:
 
 
 def _plain(report: LoadReport) -> dict[str, Any]:
-    facts = {item.name: getattr(report, item.name) for item in dataclasses.fields(report) if item.name != "hops"}
+    facts = {name: value for name, value in asdict(report).items() if name != "hops"}
     return facts | {"timings": {name: round(seconds, 4) for name, seconds in report.timings.items()}}
 
 

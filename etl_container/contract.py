@@ -24,11 +24,12 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from etl_container import usercode
 from etl_container.datasets import ColumnRule, Contract
@@ -53,8 +54,7 @@ _COMPARABLE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One row that breaks the contract; where it breaks several rules, ``reason`` tells them all.
 
     Attributes:
@@ -215,7 +215,7 @@ def _require(contract: Contract, columns: TableSchema) -> None:
 # -- the built-in rules ------------------------------------------------------------------------------------------------
 
 
-class _Rule:
+class _Rule(Struct):
     """One rule of one column."""
 
     column: str
@@ -228,7 +228,6 @@ class _Rule:
         raise NotImplementedError
 
 
-@dataclass(slots=True)
 class _NotNull(_Rule):
     column: str
 
@@ -239,7 +238,6 @@ class _NotNull(_Rule):
         return "null in a not-null column"
 
 
-@dataclass(slots=True)
 class _Limit(_Rule):
     """A minimum or a maximum."""
 
@@ -283,7 +281,6 @@ class _Limit(_Rule):
         return f"value {shown} is {'above' if self.upper else 'below'} the {word} {self.bound}"
 
 
-@dataclass(slots=True)
 class _Pattern(_Rule):
     """The whole text matches a regular expression, as Python's ``re`` understands it."""
 
@@ -314,7 +311,6 @@ class _Pattern(_Rule):
         return f"value {_shown(value)} does not match {self.pattern}"
 
 
-@dataclass(slots=True)
 class _Allowed(_Rule):
     """The value is one of a list."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any
+
+from msgspec import Struct, field
 
 from etl_container.errors import ConfigError
 from etl_container.formats.options import ReadOptions
@@ -34,8 +35,7 @@ class LoadMode(enum.StrEnum):
     """The object is the whole table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
+class Tolerance(Struct, frozen=True):
     """How many rejects a load may have: an absolute count or a share of the records."""
 
     count: int | None = None
@@ -55,8 +55,7 @@ class Tolerance:
         return "any number" if self.share is None else f"{self.share * 100:g}%"
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnRule:
+class ColumnRule(Struct, frozen=True):
     """What a contract says of one column."""
 
     type: PgType | None = None
@@ -71,8 +70,7 @@ class ColumnRule:
     """The values allowed; null is ruled by ``not_null``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(Struct, frozen=True):
     """What a dataset promises. Every rule that a record breaks makes it a reject; the table-wide ones fail the load."""
 
     columns: Mapping[str, ColumnRule] = field(default_factory=dict)
@@ -98,8 +96,7 @@ class Contract:
         return tuple(dict.fromkeys(key for key in (self.primary_key, *self.unique, *single) if key))
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Struct, frozen=True):
     """Everything the lake's owner decided about one dataset; the defaults need no decision at all."""
 
     name: str
@@ -221,11 +218,11 @@ def parse_read(name: str, values: object) -> ReadOptions:
     table = _Table(f"dataset.{name}.read", values)
     kinds: dict[str, Any] = {"str": str, "bool": bool, "int": int, "bool | int": (bool, int)}
     taken: dict[str, Any] = {}
-    for option in fields(ReadOptions):
-        kind = kinds.get(str(option.type).removesuffix(" | None"))
-        value = table.take(option.name, kind or list, None)
+    for option, annotation in ReadOptions.__annotations__.items():
+        kind = kinds.get(annotation.removesuffix(" | None"))
+        value = table.take(option, kind or list, None)
         if value is not None:
-            taken[option.name] = tuple(str(item) for item in value) if kind is None else value
+            taken[option] = tuple(str(item) for item in value) if kind is None else value
     table.end()
     if not 0 <= taken.get("header", 0) <= MAX_HEADER_ROWS:
         raise ConfigError(f"dataset.{name}.read.header is {taken['header']}", hint=f"at most {MAX_HEADER_ROWS} records")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from psycopg2.extras import execute_values
+from msgspec import Struct, field
 
 from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import LakectlError, NotFoundError
@@ -32,8 +31,7 @@ _PAGE = 1000
 """Rejects written by one statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The right to load an object version, or the reason why there is nothing to do."""
 
     verdict: Literal["load", "already_loaded", "superseded"]
@@ -43,8 +41,7 @@ class Claim:
     """The run that has loaded this version, or a newer one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a run ended."""
 
     state: str
@@ -61,8 +58,7 @@ class Outcome:
     replaced: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """One run, as the ledger has it."""
 
     id: int
@@ -273,6 +269,8 @@ def keep_rejects(session: Session, run: int, rejects: Iterable[Reject]) -> int:
             count += 1
             texts = map(_clean, (reject.column, reject.value, reject.reason, reject.text))
             yield (run, reject.record, reject.line, *texts)
+
+    from psycopg2.extras import execute_values
 
     with translated(), session.connection.cursor() as cursor:
         execute_values(

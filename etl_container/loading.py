@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from etl_container import ledger
 from etl_container.datasets import Dataset, LoadMode
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 8 << 20
 """Arrow bytes that are read before types are guessed, at most; see :data:`SAMPLE_SHARE`."""
 
-SAMPLE_SHARE = 32
+SAMPLE_SHARE = 64
 """The sample is this part of the object: the server waits for it, and a guess that breaks costs a small one little."""
 
 HEAD_ROWS = 1000
@@ -58,8 +59,7 @@ def may_share(dataset: Dataset) -> bool:
     return dataset.mode in (LoadMode.REPLACE_OBJECT, LoadMode.APPEND) and not dataset.contract.keys
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(Struct):
     """What a load did, for the ledger and the report."""
 
     rows: int = 0

@@ -11,11 +11,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from msgspec import Struct
 
 from etl_container.errors import DataError, NotFoundError, UsageError
 from etl_container.formats.base import Description, RawBatch, Reject, RejectSink, TableReader
@@ -26,8 +26,7 @@ ID, LINE, COLUMN, REASON, SURPLUS = "_reject", "_line", "_column", "_reason", "_
 Cells = Sequence[str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Spared:
+class Spared(Struct, frozen=True):
     """A sink that forgets the rejects of records that were mended."""
 
     sink: RejectSink
@@ -175,8 +174,7 @@ def export(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 # -- and back --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Mended:
+class Mended(Struct, frozen=True):
     """One line of a mended export."""
 
     reject: int
@@ -195,8 +193,7 @@ class Mended:
         return [placed.get(label) for label in labels]
 
 
-@dataclass(frozen=True, slots=True)
-class Replacement:
+class Replacement(Struct, frozen=True):
     """What stands in for one broken record of one object version."""
 
     bucket: str

@@ -19,10 +19,11 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct
 
 from etl_container.errors import NotFoundError, PermissionDeniedError, UsageError
 
@@ -32,8 +33,7 @@ CHUNK = 1 << 20
 _VERSION = re.compile(r"(\d{8})-([0-9a-f]{64})")
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Struct, frozen=True):
     """One version of one object in the raw zone."""
 
     bucket: str

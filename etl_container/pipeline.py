@@ -19,10 +19,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from etl_container import ledger
 from etl_container import transform as transforms
@@ -74,8 +76,7 @@ class LakeRules(Protocol):
     def dataset_of(self, key: str) -> Dataset: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
+class _Walk(Struct, frozen=True):
     """What the objects of a group have in common."""
 
     dataset: Dataset
@@ -88,8 +89,7 @@ class _Walk:
     """The transform that is applied, as a run records it."""
 
 
-@dataclass(slots=True)
-class _Attempt:
+class _Attempt(Struct):
     """One object on its walk: what must survive a failed load, so that it can be told and its rejects kept."""
 
     ref: ObjectRef

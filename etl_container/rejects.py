@@ -10,8 +10,9 @@ import json
 import tempfile
 from array import array
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from typing import BinaryIO
+
+from msgspec.structs import asdict, replace
 
 from etl_container.formats.base import Reject, TableReader
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 LoadState = Literal["loaded", "already_loaded", "superseded", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadReport:
+class LoadReport(Struct, frozen=True):
     """How one object version fared."""
 
     key: str
@@ -37,8 +37,7 @@ class LoadReport:
     """Seconds from the beginning to each hop in an account (put, event, task, run, rows), as it was seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(Struct, frozen=True):
     """Bytes on their way into the raw zone."""
 
     key: str
@@ -47,8 +46,7 @@ class Landing:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(Struct, frozen=True):
     """A load on its way."""
 
     key: str
@@ -59,8 +57,7 @@ class Loading:
     """The object's size in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """Something the user should know now: waking the database, waiting for another load."""
 
     text: str

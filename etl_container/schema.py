@@ -22,7 +22,8 @@ import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 MAX_IDENTIFIER_BYTES = 63
 """PostgreSQL truncates longer names: NAMEDATALEN - 1, https://www.postgresql.org/docs/17/limits.html."""
@@ -129,8 +130,7 @@ def _cut(name: str, size: int) -> str:
     return name.encode()[:size].decode(errors="ignore")
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnSchema:
+class ColumnSchema(Struct, frozen=True):
     """One column of a table: its name, type, and the label it has in the files (kept as the column's comment)."""
 
     name: str
@@ -139,8 +139,7 @@ class ColumnSchema:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TableSchema:
+class TableSchema(Struct, frozen=True):
     """The data columns of a table, in order; the lineage column is not among them."""
 
     columns: tuple[ColumnSchema, ...] = ()
@@ -164,8 +163,7 @@ class SchemaPolicy(enum.StrEnum):
     """New columns are left out; a value that does not fit becomes a reject."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One step of an evolution, as ``preview`` shows it and the warehouse carries it out."""
 
     kind: str
@@ -189,8 +187,7 @@ class Change:
                 return f"column {self.column} is new, and the dataset's schema policy is freeze"
 
 
-@dataclass(frozen=True, slots=True)
-class Evolution:
+class Evolution(Struct, frozen=True):
     """What a file does to its table."""
 
     changes: tuple[Change, ...]

@@ -8,9 +8,10 @@ pass, and the load starts again with wider types (see ``loading``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from etl_container.contract import Checker
 from etl_container.datasets import Dataset
@@ -46,8 +47,7 @@ class Wider(Exception):  # noqa: N818
         """The values of the file that do not fit, where it is they."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shaped:
+class Shaped(Struct, frozen=True):
     """A batch as the table takes it: field names are column names, Arrow types their storage types."""
 
     data: pa.RecordBatch
@@ -55,8 +55,7 @@ class Shaped:
     """The ordinal of each row's record, where the transform kept them apart."""
 
 
-@dataclass(slots=True)
-class OutputTypes:
+class OutputTypes(Struct):
     """What the transform has put out so far, over all passes: names in order, and the join of their types."""
 
     types: dict[str, PgType | None]

@@ -32,9 +32,10 @@ import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from etl_container import usercode
 from etl_container.errors import ConfigError, LakectlError, TransformError
@@ -57,8 +58,7 @@ _SHOWN_VALUE = 24
 _EXAMPLE = "def transform(df):\n    return df"
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a transform may know of the object it works on."""
 
     dataset: str

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from etl_container import ledger
 from etl_container import transform as transforms
@@ -22,8 +24,7 @@ from etl_container.sources import source_of
 from etl_container.warehouse import Session
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """What an undo did."""
 
     run: int

@@ -6,12 +6,12 @@ import atexit
 import os
 import sys
 
-# The threads that OpenBLAS starts with NumPy would spin while they wait for work: 60 ms of CPU at every start.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+from etl_container import tuning
 
 
 def main() -> int:
     """Run the command line of this process and leave it; returns the exit code where it cannot leave by itself."""
+    tuning.before_imports()
     from lakectl.cli.app import main as run
 
     code = run()

@@ -10,9 +10,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from etl_container.datasets import RAW_PREFIX, stem_of
 from etl_container.report import Landing, LoadReport, OnEvent, silent
@@ -27,8 +29,7 @@ _SEVERITY = (1, 7, 5, 8, 4, 3, 6)
 """Exit codes, the most severe first: what stops everything before what concerns one file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """One file on its way: where it is (None: standard input) and its key in the raw zone."""
 
     path: str | None

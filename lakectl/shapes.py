@@ -5,9 +5,10 @@ Each command's help says its shape; a test holds the two together.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict
 
 from lakectl.targets.base import (
     Check,

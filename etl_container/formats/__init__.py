@@ -10,9 +10,10 @@ when they are needed: reading a CSV pays for no Parquet library.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +49,9 @@ def open_table(source: Source, options: ReadOptions, rejects: RejectSink) -> Tab
     """
     from etl_container.formats.compression import read_head, unwrap
     from etl_container.formats.detect import detect
+    from etl_container.tuning import keep_freed_blocks
 
+    keep_freed_blocks()
     unwrapped = unwrap(source, options)
     inner = unwrapped.source
     found = detect(read_head(inner), inner.name, options, document=unwrapped.document)

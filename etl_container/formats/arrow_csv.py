@@ -14,7 +14,6 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+from msgspec import Struct
 
 from etl_container.arrays import Mask, scalar, valid_mask
 from etl_container.formats import dialect as dialects
@@ -38,8 +38,7 @@ _FAILED_COLUMN = re.compile(r"In CSV column #(\d+):")
 Words = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What the fast path made of the first ``size`` bytes of a block."""
 
     columns: Sequence[Any]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol, runtime_checkable
 
 import pyarrow as pa
+from msgspec import Struct
 
 from etl_container.formats.options import ReadOptions
 
@@ -56,8 +56,7 @@ class Kind(enum.Flag):
     """Beside the others: the column is of this type even where all its values are null."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """One record, or one value of it, that could not become a row.
 
     ``record`` is the 0-based ordinal of the record in the object (as in :attr:`RawBatch.first_record`); with it a
@@ -82,8 +81,7 @@ class RejectSink(Protocol):
     def add(self, reject: Reject) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RawBatch:
+class RawBatch(Struct, frozen=True):
     """Some consecutive records, as the format gives them.
 
     ``data`` has one column per label, in the file's order, its field names being the *original labels* (they may
@@ -112,8 +110,7 @@ class RawBatch:
         return self.first_record + row if self.records is None else int(self.records[row].as_py())
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """How a delimited file is written."""
 
     delimiter: str = ","
@@ -123,8 +120,7 @@ class Dialect:
     header: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(Struct, frozen=True):
     """What a reader found out about the object, for ``preview`` and the run's record."""
 
     format: str
@@ -183,8 +179,7 @@ def expect(reader: TableReader, types: Mapping[int, pa.DataType]) -> None:
         reader.expect(types)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The bytes of one object: can be opened any number of times, each time from the start.
 
     ``open`` returns a binary stream. ``path`` is set when the bytes are already a file on this machine, which formats

@@ -27,9 +27,11 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, Protocol, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from etl_container.errors import UnreadableObjectError
 from etl_container.formats.base import ReadOptions, Source
@@ -93,8 +95,7 @@ def _zstd() -> Any:
     return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
-@dataclass(frozen=True, slots=True)
-class _Codec:
+class _Codec(Struct, frozen=True):
     """One stream compression: how to know it, and how to undo it."""
 
     name: str
@@ -129,8 +130,7 @@ _CODECS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Unwrapped:
+class Unwrapped(Struct, frozen=True):
     """An object with its compression taken off."""
 
     source: Source

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import errno
 import io
 import json
@@ -30,6 +29,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
+from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from etl_container.errors import UnreadableObjectError
 from etl_container.formats.base import Description, Kind, RawBatch, ReadOptions, Source, TableReader
@@ -78,7 +79,7 @@ class ConfinedReader:
             "found": found,
             "name": source.name,
             "path": self._copy.path,
-            "options": dataclasses.asdict(options),
+            "options": asdict(options),
             "alarm": int(self._patience) + 5,
         }
         self._worker: _Worker | None = None
@@ -360,7 +361,7 @@ def _say(out: BinaryIO, answer: dict[str, Any], data: pa.Buffer | None = None) -
 
 
 def _told(reader: TableReader) -> dict[str, Any]:
-    return {"description": dataclasses.asdict(reader.description), "labels": reader.labels, "notes": reader.notes}
+    return {"description": to_builtins(reader.description), "labels": reader.labels, "notes": reader.notes}
 
 
 def _why(request: dict[str, Any], error: Exception) -> dict[str, Any]:

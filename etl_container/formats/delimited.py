@@ -22,11 +22,12 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from etl_container.arrays import integers, strings
 from etl_container.errors import ConfigError, UnreadableObjectError
@@ -47,8 +48,10 @@ from etl_container.formats.records import Cells, Record, RecordParser, line_ends
 
 SAMPLE_BYTES = 1 << 20
 """How much of the file the dialect is decided on."""
+FIRST_BYTES = 512 << 10
+"""How much is parsed first: types are guessed from it, and nothing is loaded before."""
 BLOCK_BYTES = 2 << 20
-"""How much is parsed at a time where all is well."""
+"""How much is parsed at a time where all is well; each block is twice as large as the one before until then."""
 PIECE_BYTES = 256 << 10
 """How much is taken apart record by record at a time, and the fast path's next try after that."""
 MAX_LINE_BYTES = 128 << 20
@@ -195,8 +198,7 @@ class _Blocks:
         self._stream.close()
 
 
-@dataclass(slots=True)
-class _Notes:
+class _Notes(Struct):
     """Sentences for the user; what happens on many lines is told once, with the first lines and a count."""
 
     sentences: list[str] = field(default_factory=list)
@@ -219,8 +221,7 @@ class _Notes:
         return (*self.sentences, *told)
 
 
-@dataclass(frozen=True, slots=True)
-class _Odd:
+class _Odd(Struct, frozen=True):
     """A record without the table's width, and where it stands."""
 
     cells: Cells
@@ -230,8 +231,7 @@ class _Odd:
     after_blank: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(Struct, frozen=True):
     """A stretch of the text that was parsed at once: where to look for a record again."""
 
     record: int
@@ -240,8 +240,7 @@ class _Span:
     fast: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(Struct, frozen=True):
     """The next stretch of the text: Arrow's reading of it, or None where the tolerant path must read on."""
 
     line: int
@@ -256,7 +255,7 @@ class _Ahead:
     def __init__(self, blocks: _Blocks, arrow: ArrowParser | None) -> None:
         self._blocks = blocks
         self._arrow = arrow
-        self._window = BLOCK_BYTES
+        self._window = FIRST_BYTES
         self._thread: ThreadPoolExecutor | None = None
         self._coming: Future[_Step | None] | None = None
 

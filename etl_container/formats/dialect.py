@@ -18,8 +18,10 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from etl_container.errors import ConfigError
 from etl_container.formats.base import Dialect, ReadOptions
@@ -60,8 +62,7 @@ _OTHER_TYPE = re.compile(
 _WORDS = re.compile(r"[\w \-./'’&()%$€£+#:*?!@°²³=\[\]\\<>{}]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Where a table lies in a text and how it is written."""
 
     dialect: Dialect

@@ -13,8 +13,9 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from etl_container.errors import ConfigError, UnreadableObjectError
 
@@ -54,8 +55,7 @@ NEARLY = 0.65
 """Windows-1252, where a text reads well in it, need only be this likely beside the likeliest encoding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(Struct, frozen=True):
     """How a text is encoded: Python's name of the codec, and the length of the byte order mark before it."""
 
     codec: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from etl_container.formats.base import Dialect
 
@@ -24,8 +25,7 @@ Cells = list[str | None]
 """The values of one record; None is an empty value that was not quoted."""
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One record as the tolerant path found it. Positions count characters in the text it was parsed from."""
 
     cells: Cells

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from etl_container.arrays import booleans, numbered, strings, valid_mask
 from etl_container.formats.base import Kind, RawBatch
@@ -36,8 +37,7 @@ _PARSED = frozenset({PgType.BIGINT, PgType.DOUBLE, PgType.DATE, PgType.TIMESTAMP
 """What Arrow's CSV parser makes of plainly written values as ``columns.parse`` does."""
 
 
-@dataclass(slots=True)
-class _Column:
+class _Column(Struct):
     """What is remembered of one column."""
 
     label: str
@@ -84,8 +84,7 @@ class _Column:
         return Reading(PgType.TEXT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """What ``cast`` does with each column, for these targets."""
 
     targets: tuple[Target | None, ...]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from etl_container.formats.options import ReadOptions
 from etl_container.schema import PgType
@@ -193,8 +195,7 @@ YEAR_FIRST_TEXT, ORDERED_TEXT, NAMED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Everything that is remembered of a column's texts. ``a | b`` is the state of both columns' values together."""
 
     shapes: int = 0
@@ -407,8 +408,7 @@ class Hints(NamedTuple):
 NO_HINTS = Hints()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """How a column's texts are read. The default is the plain way: ``-1234.5``, ISO 8601, ``true``."""
 
     type: PgType | None

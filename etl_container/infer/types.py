@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec import Struct
 
 from etl_container.schema import PgType
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a column must become."""
 
     type: PgType
@@ -24,8 +23,7 @@ class Target:
     """The column is text whatever the file holds (the live table's is): nothing can break it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(Struct, frozen=True):
     """The first value of one column that does not fit its guess."""
 
     position: int
@@ -62,8 +60,7 @@ class FitError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class CellFailure:
+class CellFailure(Struct, frozen=True):
     """One value that is none of its column's strict type."""
 
     record: int
@@ -76,8 +73,7 @@ class CellFailure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CastResult:
+class CastResult(Struct, frozen=True):
     """The typed rows, and the cells whose rows are missing from them."""
 
     batch: pa.RecordBatch

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import inspect
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
+from msgspec import structs
 
 from etl_container import datasets, errors, schema
 from etl_container.formats import options
@@ -223,10 +223,10 @@ def _section(title: str, keys: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def _fields(kind: type) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each field of a dataclass with its type, default and the docstring below it."""
+    """Each field of a struct with its type, default and the docstring below it."""
     source = inspect.getsource(kind)
     hints = get_type_hints(kind)
-    for item in dataclasses.fields(kind):
+    for item in structs.fields(kind):
         found = re.search(rf'^    {item.name}:[^\n]*\n    """(.*?)"""', source, re.MULTILINE | re.DOTALL)
         meaning = " ".join(found[1].split()) if found else _READ_HELP.get(item.name, "")
         default = "found out" if item.default is None else str(item.default).lower()

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from msgspec.structs import asdict, replace
+
 from etl_container.objects import ObjectRef, check_key
 from etl_container.report import Landing, LoadReport, Notice, OnEvent, silent
 from lakectl.aws import databases, functions
@@ -484,7 +486,7 @@ class AwsTarget(LocalTarget):
         with writer.transaction() as number:
             writer.execute(f"set local role {database.OWNER}", transaction=number)
             for one in self._replacements(path, dataset):
-                values = dataclasses.asdict(one) | {"cells": json.dumps(list(one.cells), ensure_ascii=False)}
+                values = asdict(one) | {"cells": json.dumps(list(one.cells), ensure_ascii=False)}
                 writer.execute(data_api.named("mend_record", values), transaction=number)
                 concerned[one.key, one.version] = None
         return list(concerned)
@@ -567,4 +569,4 @@ def _buried(run: Run) -> Run:
     from etl_container import ledger
 
     hint = f"it is retried by itself, or: lakectl run {run.key}"
-    return dataclasses.replace(run, state="failed", rows=0, error=ledger.DIED, hint=hint, exit_code=1)
+    return replace(run, state="failed", rows=0, error=ledger.DIED, hint=hint, exit_code=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from etl_container.ledger import DIED
 from lakectl.aws import functions
@@ -55,7 +56,7 @@ def with_hops(target: AwsTarget, subject: str, known: Explanation) -> Explanatio
         elif said[-1].get("event") == "retry":
             hint = _again(said[-1])
     facts += [("log", line[:300]) for line in log]
-    return dataclasses.replace(known, cause=cause, facts=tuple(facts), hint=hint)
+    return replace(known, cause=cause, facts=tuple(facts), hint=hint)
 
 
 def _task_of(said: list[Fact], started: str | None) -> str | None:

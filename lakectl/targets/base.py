@@ -7,9 +7,10 @@ The commands talk to this protocol alone and never ask which stage they are on. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from etl_container.report import LoadReport, OnEvent, silent
 from lakectl.words import plural
@@ -17,8 +18,7 @@ from lakectl.words import plural
 Rows = Iterator[Sequence[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(Struct, frozen=True):
     """An object in the raw zone."""
 
     key: str
@@ -29,8 +29,7 @@ class Landed:
     """False when the newest version already had this content."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(Struct, frozen=True):
     """One object version, as the ledger and the raw zone know it."""
 
     key: str
@@ -45,8 +44,7 @@ class ObjectInfo:
     landed: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(Struct, frozen=True):
     """One attempt to process one object version."""
 
     run: str
@@ -66,8 +64,7 @@ class RunInfo:
     transform: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnInfo:
+class ColumnInfo(Struct, frozen=True):
     """A column of a table in the warehouse."""
 
     name: str
@@ -75,8 +72,7 @@ class ColumnInfo:
     label: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TableInfo:
+class TableInfo(Struct, frozen=True):
     """A table in the warehouse. ``columns`` leaves the lineage column out."""
 
     table: str
@@ -89,8 +85,7 @@ class TableInfo:
     updated: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RejectInfo:
+class RejectInfo(Struct, frozen=True):
     """A record that could not become a row."""
 
     id: int
@@ -105,8 +100,7 @@ class RejectInfo:
     state: Literal["open", "resolved"]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """Why something is as it is: one sentence of cause, the facts, and the next step."""
 
     subject: str
@@ -115,8 +109,7 @@ class Explanation:
     hint: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UndoReport:
+class UndoReport(Struct, frozen=True):
     """What an undo did."""
 
     run: str
@@ -128,8 +121,7 @@ class UndoReport:
     restored_version: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryReport:
+class RetryReport(Struct, frozen=True):
     """What became of retried rejects."""
 
     dataset: str
@@ -138,8 +130,7 @@ class RetryReport:
     run: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class StatusReport:
+class StatusReport(Struct, frozen=True):
     """A stage at a glance."""
 
     stage: str
@@ -163,8 +154,7 @@ def ledger_problems(failed: int, rejects: int) -> list[str]:
     return problems
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One of doctor's checks."""
 
     name: str
@@ -173,8 +163,7 @@ class Check:
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueryColumn:
+class QueryColumn(Struct, frozen=True):
     """A column of a result; ``type`` is PostgreSQL's name for it."""
 
     name: str

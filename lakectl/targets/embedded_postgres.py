@@ -40,11 +40,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from etl_container.errors import (
     BusyError,
@@ -104,8 +105,7 @@ _SETTINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
+class ServerStatus(Struct, frozen=True):
     """What there is and whether it runs, as far as one can tell without starting anything."""
 
     initialised: bool
@@ -120,8 +120,7 @@ class ServerStatus:
     log: Path
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
+class _Identity(Struct, frozen=True):
     """Whom the server runs as. ``switch`` is false when that is already us."""
 
     uid: int
@@ -130,8 +129,7 @@ class _Identity:
     switch: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _PidFile:
+class _PidFile(Struct, frozen=True):
     """``postmaster.pid`` (PostgreSQL's src/include/utils/pidfile.h)."""
 
     pid: int
@@ -768,8 +766,7 @@ class EmbeddedPostgres:
             raise _translate(error, self.root) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Programs:
+class _Programs(Struct, frozen=True):
     """A PostgreSQL installation: ``bin`` next to ``lib`` and ``share``."""
 
     bin: Path
@@ -844,8 +841,7 @@ class _Programs:
         return _Programs(target / "bin")
 
 
-@dataclass(frozen=True, slots=True)
-class _Runner:
+class _Runner(Struct, frozen=True):
     """Runs one of PostgreSQL's programs to its end as the server's user.
 
     The child holds ``lock`` too: should we be killed, the next process waits until the child has ended.

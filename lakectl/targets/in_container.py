@@ -6,7 +6,6 @@ Credentials and connection strings travel in this process's environment, never o
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -137,7 +136,7 @@ def _document(line: str) -> dict[str, Any] | None:
 
 
 def _report(fact: Mapping[str, Any]) -> LoadReport:
-    known = {item.name for item in dataclasses.fields(LoadReport)}
+    known = set(LoadReport.__struct_fields__)
     values = {name: value for name, value in fact.items() if name in known}
     values |= {name: tuple(values.get(name) or ()) for name in ("changes", "notes")}
     return LoadReport(**{**values, "state": fact["event"]})

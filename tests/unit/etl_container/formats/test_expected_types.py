@@ -22,6 +22,7 @@ BLOCK = 1024
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "SAMPLE_BYTES", 256)
+    monkeypatch.setattr(delimited, "FIRST_BYTES", BLOCK)
     monkeypatch.setattr(delimited, "BLOCK_BYTES", BLOCK)
     monkeypatch.setattr(delimited, "PIECE_BYTES", BLOCK // 8)
 
