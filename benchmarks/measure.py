@@ -63,10 +63,14 @@ def generate(kind: str, path: Path, *, rows: int | None = None, megabytes: int |
 
 
 def run(command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None, code: int = 0) -> Run:
-    """Run one command to its end; an exit code other than ``code`` raises."""
+    """Run one command to its end; an exit code other than ``code`` raises.
+
+    Python runs from compiled modules, as an installed package does, whatever this process was told.
+    """
+    all_of_it = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=cwd, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, cwd=cwd, env={**all_of_it, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
     said = process.stderr.read()
