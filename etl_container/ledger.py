@@ -304,18 +304,21 @@ def adopt_mended(session: Session, refs: Sequence[ObjectRef], runs: Sequence[int
 def remember_columns(session: Session, table: str, evolution: Evolution, nulls: frozenset[str], run: int) -> None:
     """Keep the labels of new columns, and whether a value was ever seen in them."""
     added = {change.column for change in evolution.changes if change.kind in ("create", "add", "widen")}
-    for position, column in enumerate(evolution.result.columns):
-        seen = column.name in evolution.load and column.name not in nulls
-        if column.name in added or (column.type is None and seen):
-            session.run(
-                "remember_column",
-                table=table,
-                column=column.name,
-                position=position,
-                label=column.label,
-                only_nulls=column.name in nulls,
-                run=run,
-            )
+    learned = [
+        (position, column)
+        for position, column in enumerate(evolution.result.columns)
+        if column.name in added or (column.type is None and column.name in evolution.load and column.name not in nulls)
+    ]
+    if learned:
+        session.run(
+            "remember_columns",
+            table=table,
+            columns=[column.name for _, column in learned],
+            positions=[position for position, _ in learned],
+            labels=[column.label for _, column in learned],
+            only_nulls=[column.name in nulls for _, column in learned],
+            run=run,
+        )
 
 
 def _where(refs: Sequence[ObjectRef]) -> dict[str, Any]:

@@ -319,13 +319,15 @@ class Session:
             self.execute(sql.SQL("create table {} ({})").format(target, columns))
         for change in evolution.changes:
             self._alter(target, change)
-        for change in evolution.changes:
-            if change.kind in ("create", "add") and change.label:
-                self.execute(
-                    sql.SQL("comment on column {}.{} is {}").format(
-                        target, sql.Identifier(change.column), sql.Literal(change.label)
-                    )
-                )
+        comments = [
+            sql.SQL("comment on column {}.{} is {}").format(
+                target, sql.Identifier(change.column), sql.Literal(change.label)
+            )
+            for change in evolution.changes
+            if change.kind in ("create", "add") and change.label
+        ]
+        if comments:
+            self.execute(sql.SQL("; ").join(comments))
 
     def _alter(self, target: sql.Identifier, change: Change) -> None:
         name, kind = sql.Identifier(change.column), sql.SQL(str(change.type))

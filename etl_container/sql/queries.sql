@@ -226,10 +226,12 @@ select exists (
     select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
     where i.indrelid = to_regclass(quote_ident('public') || '.' || quote_ident(%(table)s)) and a.attname = %(lineage)s)
 
--- name: remember_column
--- What a load learned of a column.
+-- name: remember_columns
+-- What a load learned of some columns.
 insert into lake.columns (table_name, column_name, position, label, only_nulls, first_run)
-values (%(table)s, %(column)s, %(position)s, %(label)s, %(only_nulls)s, %(run)s)
+select %(table)s, name, position, label, only_nulls, %(run)s
+from unnest(%(columns)s::text[], %(positions)s::integer[], %(labels)s::text[], %(only_nulls)s::boolean[])
+     as learned (name, position, label, only_nulls)
 on conflict (table_name, column_name) do update
 set only_nulls = lake.columns.only_nulls and excluded.only_nulls
 
