@@ -540,8 +540,9 @@ def _header_rows(rows: Sequence[Sequence[str | None]], first: int, width: int) -
 
 def _is_typed(column: Sequence[str | None], share: float = 0.7) -> bool:
     """Whether a column holds numbers, dates or times, but for a few of its cells."""
-    present = [cell for cell in column if cell is not None and not is_null(cell)]
-    return bool(present) and sum(map(is_value, present)) >= share * len(present)
+    present = {cell: count for cell, count in Counter(column).items() if cell is not None and not is_null(cell)}
+    values = sum(count for cell, count in present.items() if is_value(cell))
+    return bool(present) and values >= share * sum(present.values())
 
 
 def tell(row: Sequence[str | None], typed: Sequence[int]) -> tuple[int, int]:
