@@ -35,7 +35,7 @@ TYPES = {
 }
 """The 20 columns of the table with their PostgreSQL types."""
 
-LAKECTL = [sys.executable, "-m", "lakectl"]
+LAKECTL = [str(Path(sys.executable).with_name("lakectl"))]
 
 _DUCKDB = """
 import sys, duckdb
