@@ -120,7 +120,7 @@ class ArrowParser:
             end = _before_records(data[:cut], left, marks)
             return self.parse(data[:end], False) if end else None
         odd = _with_lines(block, ragged, marks) if ragged else []
-        lines = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # ten times as fast as bytes.count
+        lines = marks.lines(cut) + (data[cut - 1] != 10)
         rows = len(columns[0])
         doubtful = not self._one_table and self._suspect(block, columns, rows=rows + len(ragged), lines=lines)
         csv = None
@@ -351,6 +351,12 @@ class _Marks:
             return self._data.rfind(b"\n", 0, stop) + 1
         return _last(self._ends & ~self._inside, stop) + 1
 
+    def lines(self, stop: int) -> int:
+        """How many line ends stand before ``stop``."""
+        word, bit = divmod(stop, 64)
+        whole = int(np.bitwise_count(self._ends[:word]).sum())
+        return whole + ((int(self._ends[word]) & ((1 << bit) - 1)).bit_count() if bit else 0)
+
     def quoted(self, places: npt.NDArray[np.int64]) -> Mask:
         """Which of these bytes stand within a quoted value, its first quote apart."""
         if self.quotes is None:
@@ -372,17 +378,25 @@ class _Marks:
         begins = _previous(between)
         if self.quotes is not None:
             begins |= _previous(begins & self.quotes, first=False)
-        more = _next(self._bits(array >= 48) & ~self._delimiters)
+        low = self._bits(array < 48)
+        high = ~low
+        if bit := len(array) % 64:
+            high[-1] &= np.uint64((1 << bit) - 1)
+        more = _next(high & ~self._delimiters)
         zeros = self._bits(array == 48) & more
         odd = begins & zeros
-        if b"-" in self._data:
-            odd |= _previous(begins & self._bits(array == 45), first=False) & zeros
-        if b"+" in self._data:
-            odd |= begins & self._bits(array == 43) & more
-        if b" " in self._data:
-            odd |= begins & self._bits(array == 32)
-        if b"\t" in self._data:
-            odd |= begins & self._bits(array == 9) & ~self._delimiters
+        signs = begins & low & ~(self._delimiters | self._ends)
+        if self.quotes is not None:
+            signs &= ~self.quotes
+        if signs.any():
+            if b"-" in self._data:
+                odd |= _previous(begins & self._bits(array == 45), first=False) & zeros
+            if b"+" in self._data:
+                odd |= begins & self._bits(array == 43) & more
+            if b" " in self._data:
+                odd |= begins & self._bits(array == 32)
+            if b"\t" in self._data:
+                odd |= begins & self._bits(array == 9) & ~self._delimiters
         return bool(odd.any())
 
 
