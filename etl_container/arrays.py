@@ -91,6 +91,15 @@ def valid_mask(array: Any) -> Mask:
     return to_mask(pc.is_valid(array))
 
 
+def nullified(texts: Any, where: Any) -> Any:
+    """The same string array, null where ``where`` (a boolean Arrow array) is true. Copies no text."""
+    valid = pc.and_not(pc.is_valid(texts), where)
+    _, offsets, data = texts.buffers()
+    if texts.offset:
+        offsets = offsets.slice(texts.offset * 4)
+    return pa.StringArray.from_buffers(len(texts), offsets, data, valid.buffers()[1])
+
+
 def int32s(array: Any) -> npt.NDArray[np.int32]:
     """The values of an int32 array, whatever they are where it is null."""
     return np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array)]

@@ -25,7 +25,7 @@ from etl_container import ledger
 from etl_container.datasets import Dataset, LoadMode
 from etl_container.errors import DataError
 from etl_container.formats import open_table
-from etl_container.formats.base import Description, RawBatch, Reject, Source, TableReader, expect
+from etl_container.formats.base import Description, Expected, RawBatch, Reject, Source, TableReader, expect
 from etl_container.formats.kinds import KIND_OF, WORDS
 from etl_container.infer import Break, Inference, TypeBreak
 from etl_container.mending import MendedReader, Spared
@@ -120,13 +120,13 @@ class Loader:
             try:
                 with self.session.savepoint():
                     new = self._plan(shaper, replaces)
-                    self._expect({} if self._whole else shaper.expected)
+                    self._expect(Expected() if self._whole else shaper.expected)
                     rows = self._publish(shaper, batches, () if new else replaces, new=new)
                     self.remember(shaper)
                 return self._done(shaper, rows, started)
             except Wider as wider:
                 self._breaks += wider.breaks
-                self._expect({})
+                self._expect(Expected())
                 self._survey(wider.batch, batches)
         raise RuntimeError(f"the types of {self.dataset.name} did not settle in {MAX_PASSES} passes")
 
@@ -214,9 +214,9 @@ class Loader:
                 raise _too_wide(self.dataset, batch.data.num_columns)
             yield batch
 
-    def _expect(self, types: Mapping[int, pa.DataType]) -> None:
+    def _expect(self, expected: Expected) -> None:
         assert self.reader is not None
-        expect(self.reader, types)
+        expect(self.reader, expected)
 
     def _sample(self, stream: Iterator[RawBatch]) -> list[RawBatch]:
         sample: list[RawBatch] = []

@@ -16,7 +16,7 @@ from msgspec import Struct
 from etl_container.contract import Checker
 from etl_container.datasets import Dataset
 from etl_container.errors import SchemaFrozenError
-from etl_container.formats.base import RawBatch, Reject, RejectSink
+from etl_container.formats.base import Expected, RawBatch, Reject, RejectSink
 from etl_container.infer import Break, CastResult, FitError, Inference, Target, TypeBreak, fit, type_of
 from etl_container.schema import (
     ColumnSchema,
@@ -144,8 +144,8 @@ class Shaper:
         return self.evolution
 
     @property
-    def expected(self) -> dict[int, pa.DataType]:
-        """The Arrow types in which the reader may give columns, by position."""
+    def expected(self) -> Expected:
+        """The Arrow types in which the reader may give columns."""
         return self.inference.expected(self._targets)
 
     @property

@@ -9,17 +9,16 @@ when they are needed: reading a CSV pays for no Parquet library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from etl_container.formats.base import (
         Description,
+        Expected,
         RawBatch,
         ReadOptions,
         RejectSink,
@@ -121,10 +120,10 @@ class _Table:
     def batches(self) -> Iterator[RawBatch]:
         return self._reader.batches()
 
-    def expect(self, types: Mapping[int, pa.DataType]) -> None:
+    def expect(self, expected: Expected) -> None:
         from etl_container.formats.base import expect
 
-        expect(self._reader, types)
+        expect(self._reader, expected)
 
     def locate(self, records: Iterable[int]) -> Iterator[tuple[int, int | None, str | None]]:
         return self._reader.locate(records)

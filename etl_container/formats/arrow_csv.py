@@ -23,8 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from msgspec import Struct
 
-from etl_container.arrays import Mask, scalar, valid_mask
+from etl_container.arrays import Mask, booleans, nullified, scalar, valid_mask
 from etl_container.formats import dialect as dialects
+from etl_container.formats.base import Expected
 
 MAX_NOTES = 64
 """So many rows at the end of a text are looked at for remarks that are as wide as the table."""
@@ -90,13 +91,16 @@ class ArrowParser:
         self._plain = dialect.delimiter == "," and dialect.quote in {'"', None}
         self._told = [(j, scalar(label)) for j, label in enumerate(layout.header[0]) if label] if layout.header else []
         self._expected: dict[int, pa.DataType] = {}
+        self._null_tokens: tuple[str, ...] = ()
+        self._spotted: frozenset[int] = frozenset()
         self._doubts = 0
 
-    def expect(self, types: Mapping[int, pa.DataType]) -> None:
-        """Give columns, by position, as these types from now on where their values are plainly written; {} for none."""
+    def expect(self, expected: Expected) -> None:
+        """Give columns as these types from now on where their values are plainly written."""
         labels = dict(enumerate(self._layout.header[0])) if self._layout.header else {}
         # A label that is a value might be one of the rows' own, and the header that stands there again go unseen.
-        self._expected = {j: kind for j, kind in types.items() if not dialects.is_value(labels.get(j, ""))}
+        self._expected = {j: kind for j, kind in expected.types.items() if not dialects.is_value(labels.get(j, ""))}
+        self._null_tokens, self._spotted = expected.null_tokens, expected.spotted & set(self._expected)
 
     def parse(self, data: bytes, final: bool) -> Taken | None:
         """The beginning of a block, which starts with a record and may be the last; None when it is not well formed."""
@@ -112,7 +116,7 @@ class ArrowParser:
             return None
         # Without a line end Arrow takes an empty last cell for a quoted one.
         block = memoryview(data)[:cut] if data[cut - 1] == 10 else data[:cut] + b"\n"
-        read = self._read(block, data, marks)
+        read = self._read(block, data, marks, final=final)
         if read is None:
             return None
         columns, ragged, typed = read
@@ -130,23 +134,30 @@ class ArrowParser:
         return Taken(columns, cut, lines, odd, doubtful, whole, csv, written)
 
     def _read(
-        self, block: bytes | memoryview, data: bytes, marks: _Marks
+        self, block: bytes | memoryview, data: bytes, marks: _Marks, *, final: bool
     ) -> tuple[list[Any], list[tuple[int, str]], bool] | None:
         """Arrow's columns, the rows of another width, and whether some columns are typed; None when it fails."""
         expected = self._expected
+        null_tokens: tuple[str, ...] = ()
+        if self._spotted and marks.quotes is None and not final:
+            null_tokens = self._null_tokens
+        elif self._spotted:
+            expected = {j: kind for j, kind in expected.items() if j not in self._spotted}
         if any(map(_is_number, expected.values())) and marks.odd_number():
             expected = {j: kind for j, kind in expected.items() if not _is_number(kind)}
         ascii_only = data.isascii()
         if expected:
             try:
-                columns, ragged = self._arrow(block, expected, ascii_only)
+                columns, ragged = self._arrow(block, expected, ascii_only, null_tokens)
             except pa.ArrowInvalid as error:
                 # The value that stands there is told when it is cast; other blocks do without the column.
                 found = _FAILED_COLUMN.search(str(error))
                 failed = int(found.group(1)) if found else None
-                self._expected = {j: kind for j, kind in expected.items() if failed in expected and j != failed}
+                kept = self._expected if failed in expected else {}
+                self._expected = {j: kind for j, kind in kept.items() if j != failed}
             else:
-                if not ragged:
+                # A row of null tokens is a row, an empty one perhaps none: the texts tell which it is.
+                if not ragged and not (null_tokens and _empty_rows(columns)):
                     return columns, ragged, True
                 self._doubt()
         try:
@@ -156,8 +167,13 @@ class ArrowParser:
         return columns, ragged, False
 
     def _arrow(
-        self, block: bytes | memoryview, types: Mapping[int, pa.DataType], ascii_only: bool
+        self,
+        block: bytes | memoryview,
+        types: Mapping[int, pa.DataType],
+        ascii_only: bool,
+        null_tokens: tuple[str, ...] = (),
     ) -> tuple[list[Any], list[tuple[int, str]]]:
+        """Arrow's columns and the rows of another width; ``null_tokens`` only for a block without quotes."""
         ragged: list[tuple[int, str]] = []
 
         def keep(row: Any) -> str:
@@ -177,12 +193,14 @@ class ArrowParser:
             convert_options=pa_csv.ConvertOptions(
                 check_utf8=not ascii_only,
                 column_types={name: types.get(j, pa.string()) for j, name in enumerate(names)},
-                null_values=[""],
-                strings_can_be_null=True,
+                null_values=["", *null_tokens],
+                strings_can_be_null=not null_tokens,
                 quoted_strings_can_be_null=False,
             ),
         )
         columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
+        if null_tokens:  # which are texts in a column of texts
+            columns = [_empty_as_null(column) if column.type == pa.string() else column for column in columns]
         return columns, ragged
 
     def _written(self, block: bytes | memoryview) -> Sequence[Any]:
@@ -219,6 +237,20 @@ class ArrowParser:
                 if not any(dialects.is_value(cells[j].strip("\"'")) for j in typed if j < len(cells)):
                     return True
         return False
+
+
+def _empty_as_null(texts: pa.StringArray) -> pa.StringArray:
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
+    empty = offsets[1:] == offsets[:-1]
+    return nullified(texts, booleans(empty)) if empty.any() else texts
+
+
+def _empty_rows(columns: Sequence[Any]) -> bool:
+    """Whether some row is null in every column."""
+    if not all(column.null_count for column in columns):
+        return False
+    filled = functools.reduce(np.logical_or, map(valid_mask, columns))
+    return not filled.all()
 
 
 def _is_number(kind: pa.DataType) -> bool:

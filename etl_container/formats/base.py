@@ -161,22 +161,32 @@ class TableReader(Protocol):
         """``(record, line, text)`` for each of the ascending ``records``; re-reads the object, after batches()."""
 
 
+class Expected(Struct, frozen=True):
+    """What the columns of an untyped text are expected to be, by position."""
+
+    types: Mapping[int, pa.DataType] = {}
+    null_tokens: tuple[str, ...] = ()
+    """What stands for null in a column of these types, beside nothing at all."""
+    spotted: frozenset[int] = frozenset()
+    """The columns in which a null token was seen."""
+
+
 @runtime_checkable
 class TypingReader(Protocol):
     """A reader of untyped text that can give types it is told, which is faster than text that is cast."""
 
-    def expect(self, types: Mapping[int, pa.DataType]) -> None:
-        """From now on give columns, by position, as these types in batches where each value is plainly written so.
+    def expect(self, expected: Expected) -> None:
+        """From now on give columns as these types in batches where each value is plainly written so.
 
         A decimal point, no leading zeros or plus signs, ISO 8601; empty is null. Such a batch can be had
-        :meth:`RawBatch.as_written`. With {} all columns come as text again.
+        :meth:`RawBatch.as_written`. Where nothing is expected all columns come as text again.
         """
 
 
-def expect(reader: TableReader, types: Mapping[int, pa.DataType]) -> None:
+def expect(reader: TableReader, expected: Expected) -> None:
     """Have a reader give these types, if it can."""
     if isinstance(reader, TypingReader):
-        reader.expect(types)
+        reader.expect(expected)
 
 
 class Source(Struct, frozen=True):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -35,6 +35,7 @@ from etl_container.formats import dialect as dialects
 from etl_container.formats.arrow_csv import ArrowParser, Taken, arrow_parser
 from etl_container.formats.base import (
     Description,
+    Expected,
     Kind,
     RawBatch,
     ReadOptions,
@@ -484,10 +485,10 @@ class _DelimitedReader:
         self._wrong = [0]
         return _Blocks(self._source.name, self._source.open(), self._encoding, self._wrong)
 
-    def expect(self, types: Mapping[int, pa.DataType]) -> None:
-        """Let columns of what is read from now on come typed where they plainly can; {} for text again."""
+    def expect(self, expected: Expected) -> None:
+        """Let columns of what is read from now on come typed where they plainly can."""
         if self._arrow is not None:
-            self._arrow.expect(types)
+            self._arrow.expect(expected)
 
     def batches(self) -> Iterator[RawBatch]:
         """The records, in the file's order."""

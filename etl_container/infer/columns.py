@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_container.arrays import Mask, booleans, int32s, integers, scalar, strings, to_mask, valid_mask
+from etl_container.arrays import Mask, booleans, int32s, integers, nullified, scalar, strings, to_mask, valid_mask
 from etl_container.infer import shapes
 from etl_container.infer.shapes import NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
 from etl_container.infer.types import Target, arrow_type
@@ -49,15 +49,6 @@ def has_byte(texts: pa.StringArray, byte: int) -> bool:
     if part.size == 0:
         return False
     return bool(part.min() == 0) if byte == 0 else bool((part == byte).any())
-
-
-def nullified(texts: pa.StringArray, where: Any) -> pa.StringArray:
-    """The same texts, null where ``where`` (a boolean Arrow array) is true. Copies no text."""
-    valid = pc.and_not(pc.is_valid(texts), where)
-    _, offsets, data = texts.buffers()
-    if texts.offset:
-        offsets = offsets.slice(texts.offset * 4)
-    return pa.StringArray.from_buffers(len(texts), offsets, data, valid.buffers()[1])
 
 
 def cleaned(texts: pa.StringArray, *, trim: bool = True) -> pa.StringArray:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from etl_container.arrays import booleans, numbered, strings, valid_mask
-from etl_container.formats.base import Kind, RawBatch
+from etl_container.arrays import booleans, nullified, numbered, strings, valid_mask
+from etl_container.formats.base import Expected, Kind, RawBatch
 from etl_container.formats.options import ReadOptions
 from etl_container.infer import columns, native, shapes
 from etl_container.infer.shapes import ABSENT, ADDED, NOTHING, NULL_TOKENS, Hints, Reading, Shape, State
@@ -249,25 +249,30 @@ class Inference:
         """The texts, null where the user's word for null stands."""
         if self._nulls is None:
             return texts
-        return columns.nullified(texts, pc.is_in(texts, value_set=self._nulls))
+        return nullified(texts, pc.is_in(texts, value_set=self._nulls))
 
-    def expected(self, targets: Sequence[Target | None]) -> dict[int, pa.DataType]:
-        """By position, the Arrow types in which a reader may give columns of untyped text for these targets.
+    def expected(self, targets: Sequence[Target | None]) -> Expected:
+        """The Arrow types in which a reader may give columns of untyped text for these targets.
 
-        They are plainly written so far, and cast would do no more with them than Arrow's parser does.
+        They are plainly written so far but for null tokens, and cast would do no more with them than Arrow's parser.
         """
         if self._nulls is not None:
-            return {}
-        return {
-            position: wanted
+            return Expected()
+        found = {
+            position: (column, wanted)
             for position, column, reading, target, wanted in self._plan_for(tuple(targets)).casts
             if column.kinds == Kind.TEXT
             and not column.natives
-            and not column.effort
+            and column.effort <= 1
             and reading.plain
             and target.type is reading.type
             and target.type in _PARSED
         }
+        return Expected(
+            {position: wanted for position, (_, wanted) in found.items()},
+            NULL_TOKENS,
+            frozenset(position for position, (column, _) in found.items() if column.effort),
+        )
 
     # ---- casting -----------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,18 @@ def test_a_column_that_failed_comes_as_text_and_the_others_typed(spool: RejectSp
     assert (last.field("n").type, last.field("m").type) == (pa.string(), pa.int64())
 
 
+def test_a_column_with_a_sign_for_null_comes_typed_and_the_sign_stays_in_a_column_of_texts(spool: RejectSpool) -> None:
+    text = rows_of("n,s,t", lambda i: "NA,NA," if i % 7 == 3 else f"{i},,2024-01-01 00:00:{i % 60:02d}")
+    raw, cast, _ = read(text, spool, typed=True)
+    assert typed_columns(raw) == {"n", "t"}
+    _, plain, _ = read(text, spool, typed=False)
+    assert table(cast).equals(table(plain))
+    assert table(cast).slice(2, 2).to_pylist()[1] == {"n": None, "s": "NA", "t": None}
+    quoted, cast, _ = read(text.replace(",,", ',"",'), spool, typed=True)
+    assert {batch.data.schema.field("n").type for batch in quoted} == {pa.string()}
+    assert table(cast).column("s").to_pylist()[:4] == ["", "", "", "NA"]
+
+
 def test_where_types_are_of_no_use_columns_come_as_text_again(spool: RejectSpool) -> None:
     large = 1 << 60
     raw, _, broken = read(rows_of("x", lambda i: f"{large + i}" if i > 1500 else "0.5"), spool, typed=True)
@@ -180,10 +192,17 @@ def random_text(rnd: random.Random) -> str:
     ]
     odd += ["0.50", "9007199254740993", "2024-02-30", "0000-01-01", "x", "1,5", "2024-01-01 10:00", "9" * 20]
     names = rnd.sample(list(plain), rnd.randint(1, 5))
+    if rnd.random() < 0.5:
+        plain["s"] = lambda: rnd.choice(["plain", "NA", "", "-", "é", "0123"])  # so that some texts have no quote
+    nulls = {name: rnd.choice([0, 0, 0.01, 0.3]) for name in names}
+    token = rnd.choice(["NA", "null", "-", "nan", "N/A", "?", "."])
     often = rnd.choice([0, 0, 0.0003, 0.002, 0.02])
     lines = [",".join(names)]
     for _ in range(rnd.randint(100, 600)):
-        cells = [rnd.choice(odd) if rnd.random() < often else plain[name]() for name in names]
+        cells = [
+            rnd.choice(odd) if rnd.random() < often else token if rnd.random() < nulls[name] else plain[name]()
+            for name in names
+        ]
         lines.append(",".join(cells))
     return rnd.choice(["\n", "\n", "\r\n"]).join(lines) + rnd.choice(["", "\n"])
 
