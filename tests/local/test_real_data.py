@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,3 +71,18 @@ def test_one_changed_line_replaces_the_objects_rows_and_undo_brings_the_older_ve
     assert (undone.removed, undone.restored) == (336_776, 336_776)
     assert lake.sql("select count(*), count(*) filter (where year = 2099) from flights") == [(336_776, 0)]
     assert lake.states(key) == ["loaded", "undone"]
+
+
+def test_a_load_without_a_transform_does_not_wait_for_pandas(lake: Lake, flights: Path) -> None:
+    lake.target.land(str(flights), "raw/flights/flights.csv")
+    rows = "".join(f'{i},{i / 7},2024-01-01,"a ""b"", {i}",\n' for i in range(50_000))
+    lake.land("quoted.csv", f"i,x,d,s,n\n{rows}")
+    code = (
+        "import sys; from lakectl.cli.app import main; sys.argv = ['lakectl', *sys.argv[1:]]; code = main(); "
+        "sys.exit(code or 'pandas' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "run-local", "--warehouse", lake.dsn]
+    run = subprocess.run(command, check=False, cwd=lake.root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert lake.value("select count(*) from flights") == 336_776
+    assert lake.value("select count(*) from t") == 50_000
