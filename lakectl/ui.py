@@ -439,7 +439,15 @@ class Screen:
 
         text = Text.assemble(*parts)
         console = self._bar.console if self._bar is not None else _console(sys.stderr)
-        console.print(text, soft_wrap=True, highlight=False)
+        try:
+            console.print(text, soft_wrap=True, highlight=False)
+        except BrokenPipeError:
+            silence(sys.stderr)  # nobody listens any more; the work goes on
+
+
+def silence(stream: TextIO) -> None:
+    """Let a stream whose reader has gone end in nothing: what Python still flushes at exit must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _readable(text: str) -> str:
@@ -454,7 +462,11 @@ def _coloured(stream: TextIO) -> bool:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, markup=False, emoji=False, highlight=False, no_color=not _coloured(stream))
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process with exit code 1
+
+    return Ours(file=stream, markup=False, emoji=False, highlight=False, no_color=not _coloured(stream))
 
 
 def _page(lines: Iterable[str]) -> None:

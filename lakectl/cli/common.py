@@ -220,8 +220,9 @@ def told(session: Session) -> Iterator[None]:
         session.screen.error(error)
         raise typer.Exit(error.exit_code) from None
     except BrokenPipeError:
-        # The reader (head, less) has what it wants. What Python would still flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from lakectl.ui import silence
+
+        silence(sys.stdout)  # the reader (head, less) has what it wants
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
         session.screen.error(

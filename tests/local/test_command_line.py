@@ -230,3 +230,24 @@ def test_an_error_in_the_middle_of_an_export_leaves_no_file(lakectl: Lakectl, tm
         assert list(tmp_path.glob("*out*")) == []
     lakectl("query", "select date 'infinity' as day", "--output", "out.parquet", code=2)
     assert list(tmp_path.glob("*out*")) == []
+
+
+@pytest.mark.parametrize("words", [("cat", "strange.txt"), ("cat", "strange.txt", "--output", "o.csv")])
+def test_a_reader_that_leaves_is_no_failure_even_where_remarks_go_the_same_way(
+    lakectl: Lakectl, words: tuple[str, ...]
+) -> None:
+    rows = "".join(f"{i};{i / 4}\n" for i in range(50_000))
+    (lakectl.directory / "strange.txt").write_text(f"a report\n\nn;x\n{rows}\ntotal;\n")
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lakectl", *words],
+        cwd=lakectl.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(writer)
+    os.close(reader)
+    assert process.wait(60) == 0
+    if "--output" in words:
+        assert len((lakectl.directory / "o.csv").read_text().splitlines()) == 50_002
