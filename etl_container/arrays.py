@@ -91,6 +91,20 @@ def valid_mask(array: Any) -> Mask:
     return to_mask(pc.is_valid(array))
 
 
+def buffers(texts: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """The offsets (one more than there are values) and the bytes of a string array."""
+    _, offsets, data = texts.buffers()
+    if offsets is None or offsets.size == 0:
+        return np.zeros(len(texts) + 1, np.int32), np.zeros(0, np.uint8)
+    values = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return values, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+
+
+def one_chunk(column: Any) -> Any:
+    """A chunked array as one array, without the copy that ``combine_chunks`` makes of a single chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def nullified(texts: Any, where: Any) -> Any:
     """The same string array, null where ``where`` (a boolean Arrow array) is true. Copies no text."""
     valid = pc.and_not(pc.is_valid(texts), where)

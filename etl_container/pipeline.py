@@ -226,7 +226,8 @@ def _together(walk: _Walk, waiting: Sequence[_Attempt]) -> list[LoadReport]:
     with session.transaction():
         mended = _claim(walk, waiting)
         live = session.shared_schema(dataset.table) if may_share(dataset) else None
-        if any(attempt.claim.replaces for attempt in waiting) and not session.lineage_indexed(dataset.table):
+        replacing = live is not None and any(attempt.claim.replaces for attempt in waiting)
+        if replacing and not session.lineage_indexed(dataset.table):
             live = None  # the first one that replaces another makes the index, alone
         joined: list[_Attempt] = []
         for attempt, cells in zip(waiting, mended, strict=True):

@@ -234,6 +234,8 @@ class Shaper:
         """The transform's output in the table's types."""
         import pyarrow as pa
 
+        from etl_container.arrays import one_chunk
+
         names = column_names(table.column_names)
         if any(name not in self.outputs.types for name in names):
             learn_outputs(self.outputs, table)
@@ -253,7 +255,7 @@ class Shaper:
                     self.outputs.types[name] = PgType.TEXT
                 raise Wider(f"column {name} of the transform's output: {error}", batch) from error
             kept.append(name)
-        arrays = [_one_chunk(array) if isinstance(array, pa.ChunkedArray) else array for array in arrays]
+        arrays = [one_chunk(array) if isinstance(array, pa.ChunkedArray) else array for array in arrays]
         for name, target in self._final.items():
             if name not in kept:
                 arrays.append(fit(pa.nulls(table.num_rows), target))
@@ -273,11 +275,6 @@ class Shaper:
             column = violation.column and (labels.get(violation.column) or violation.column)
             self.rejects.add(Reject(violation.reason, violation.record, column=column, value=violation.value))
         return data.filter(mask), None if records is None else records.filter(mask)
-
-
-def _one_chunk(array: pa.ChunkedArray) -> pa.Array:
-    """Without the copy that ``combine_chunks`` makes of a single chunk."""
-    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
 
 
 def _ordinals(cast: CastResult) -> pa.Int64Array:

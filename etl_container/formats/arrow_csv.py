@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from msgspec import Struct
 
-from etl_container.arrays import Mask, booleans, nullified, scalar, valid_mask
+from etl_container.arrays import Mask, booleans, buffers, nullified, one_chunk, scalar, valid_mask
 from etl_container.formats import dialect as dialects
 from etl_container.formats.base import Expected
 
@@ -198,7 +198,7 @@ class ArrowParser:
                 quoted_strings_can_be_null=False,
             ),
         )
-        columns = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in table.columns]
+        columns = [one_chunk(column) for column in table.columns]
         if null_tokens:  # which are texts in a column of texts
             columns = [_empty_as_null(column) if column.type == pa.string() else column for column in columns]
         return columns, ragged
@@ -240,7 +240,7 @@ class ArrowParser:
 
 
 def _empty_as_null(texts: pa.StringArray) -> pa.StringArray:
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
+    offsets, _ = buffers(texts)
     empty = offsets[1:] == offsets[:-1]
     return nullified(texts, booleans(empty)) if empty.any() else texts
 

@@ -15,7 +15,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl_container.arrays import Mask, booleans, int32s, integers, nullified, scalar, strings, to_mask, valid_mask
+from etl_container.arrays import (
+    Mask,
+    booleans,
+    buffers,
+    int32s,
+    integers,
+    nullified,
+    scalar,
+    strings,
+    to_mask,
+    valid_mask,
+)
 from etl_container.infer import shapes
 from etl_container.infer.shapes import NOTHING, NULL_TOKENS, SPACES, Reading, Shape, State
 from etl_container.infer.types import Target, arrow_type
@@ -31,15 +42,6 @@ _HEAD = 32
 """So many values are looked at one by one before whole columns are."""
 _FEW = 512
 """So many values are not worth a dictionary."""
-
-
-def buffers(texts: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """The offsets (one more than there are values) and the bytes of a string array."""
-    _, offsets, data = texts.buffers()
-    if offsets is None or offsets.size == 0:
-        return np.zeros(len(texts) + 1, np.int32), np.zeros(0, np.uint8)
-    values = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return values, np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
 
 
 def has_byte(texts: pa.StringArray, byte: int) -> bool:
