@@ -141,10 +141,10 @@ def results(session: Session, runs: Sequence[int | None]) -> dict[int, tuple[int
 
 
 def bury(session: Session) -> None:
-    """Mark the runs whose process died as failed."""
-    dead = [row[0] for row in session.run("bury_dead_runs", space=_RUN_SPACE)]
-    if dead:
-        session.run("fail_objects_of_runs", runs=dead)
+    """Mark the runs whose process died as failed, and their objects: both, or whoever looks next does it."""
+    with session.transaction():
+        dead = [row[0] for row in session.run("bury_dead_runs", space=_RUN_SPACE)]
+        fail(session, dead)
 
 
 def begin_within(session: Session, refs: Sequence[ObjectRef], dataset: Dataset, *, kind: str) -> list[int]:

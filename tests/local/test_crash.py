@@ -16,7 +16,11 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from etl_container import ledger
+from etl_container import sql as sql_files
+from etl_container.warehouse import Session
 from lakectl.targets.embedded_postgres import EmbeddedPostgres
+from tests.local.conftest import Lake
 
 KILLS = 50
 ROWS = 20_000
@@ -148,6 +152,27 @@ def test_kill_9_among_many_small_files_leaves_each_whole_or_not_at_all(place: Pa
         assert cursor.fetchall() == [("loaded", 300)]
         connection.close()
     assert killed > 4
+
+
+def test_a_process_that_dies_while_it_buries_dead_runs_leaves_that_to_the_next_one(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = lake.land("a.csv", "x\n1\n")
+    with Session(lake.dsn) as session:
+        (run,) = ledger.begin(session, [lake.target.store.find(key)], lake.target.lake.dataset_of(key), [None])
+
+    def dies(session: Session, name: str, **parameters: object) -> list[tuple[object, ...]]:
+        if name == "fail_objects_of_runs":
+            raise KeyboardInterrupt
+        return session.execute(sql_files.query(name), parameters)
+
+    with monkeypatch.context() as patch, Session(lake.dsn) as session:
+        patch.setattr(Session, "run", dies)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.bury(session)
+    (found,) = lake.target.objects()
+    assert (found.state, found.run) == ("failed", str(run))
+    assert [told.state for told in lake.target.runs()] == ["failed"]
 
 
 def test_ctrl_c_among_many_small_files_leaves_a_lake_that_the_next_upload_finishes(place: Path) -> None:
