@@ -222,13 +222,15 @@ class Loader:
         sample: list[RawBatch] = []
         size = 0
         for batch in stream:
+            rest = batch
             if not sample:
-                self._inference.observe(_head(batch))
-            if sample or batch.data.num_rows > HEAD_ROWS:
+                head, rest = _parted(batch)
+                self._inference.observe(head)
+            if sample or rest.data.num_rows:
                 before = self._inference.copy()
-                self._inference.observe(batch)
+                self._inference.observe(rest)
                 if any(was not in (None, now) for was, now in zip(before.types, self._inference.types, strict=False)):
-                    self._breaks += _breaks(before, batch)
+                    self._breaks += _breaks(before, rest)
             sample.append(batch)
             size += batch.data.nbytes
             if size >= min(SAMPLE_BYTES, (self._source.size or SAMPLE_BYTES * SAMPLE_SHARE) // SAMPLE_SHARE):
@@ -398,10 +400,16 @@ def write(session: Session, dataset: Dataset, loaders: Sequence[Loader], replace
         session.copy_together(dataset.table, rows, types)
 
 
-def _head(batch: RawBatch) -> RawBatch:
-    """The first rows of a batch: what they say is what a later value of the same batch may break."""
-    records = None if batch.records is None else batch.records.slice(0, HEAD_ROWS)
-    return RawBatch(batch.data.slice(0, HEAD_ROWS), batch.kinds, batch.first_record, records)
+def _parted(batch: RawBatch) -> tuple[RawBatch, RawBatch]:
+    """The first rows of a batch, and the others: what the first ones say is what a value of the others may break."""
+    batch = batch.as_written()
+    if batch.data.num_rows <= HEAD_ROWS:
+        return batch, RawBatch(batch.data.slice(batch.data.num_rows), batch.kinds)
+    heads, rests = (None, None) if batch.records is None else (batch.records[:HEAD_ROWS], batch.records[HEAD_ROWS:])
+    return (
+        RawBatch(batch.data[:HEAD_ROWS], batch.kinds, batch.first_record, heads),
+        RawBatch(batch.data[HEAD_ROWS:], batch.kinds, batch.ordinal(HEAD_ROWS), rests),
+    )
 
 
 def _breaks(before: Inference, batch: RawBatch) -> Sequence[Break]:

@@ -193,6 +193,13 @@ def test_a_break_within_the_first_batch_is_told_too(lake: Lake) -> None:
     assert lake.value("select count(*) from t") == 6000
 
 
+def test_the_note_of_a_null_token_kept_as_text_counts_every_one_of_the_file(lake: Lake) -> None:
+    rows = [f"{i}," + ("NA" if i % 3 else "word") for i in range(90_000)]
+    report = lake.upload("a.csv", csv_text("id,v", rows))
+    assert report.notes == ("column v holds 60,000 'NA' kept as text; set nulls = [\"NA\"]",)
+    assert lake.value("select count(*) from t where v = 'NA'") == 60_000
+
+
 def test_a_break_beyond_the_sample_starts_again_wider_and_says_where(lake: Lake) -> None:
     pad = "x" * 200
     text = csv_text("id,v,pad", lambda i: f"{i},{'1.5' if i == 70_000 else i % 7},{pad}", 80_000)
