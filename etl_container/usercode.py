@@ -62,7 +62,7 @@ def load(path: Path) -> UserCode:
     path = path.resolve()
     package = f"{_PREFIX}{next(_numbers)}"
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        sys.meta_path.insert(0, _Finder())  # before the finder of paths, which would find the siblings as well
     linecache.checkcache(str(path))
     parent = types.ModuleType(package)
     parent.__path__ = [str(path.parent)]

@@ -71,7 +71,8 @@ def test_any_dataset_name_can_have_a_transform(tmp_path: Path, dataset: str) -> 
     assert loaded.apply(BATCH, RECORDS)[0].num_rows == 1
 
 
-def test_siblings_are_imported_afresh_and_nothing_leaks(tmp_path: Path) -> None:
+def test_siblings_are_imported_afresh_and_nothing_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     (tmp_path / "transforms" / "tools").mkdir(parents=True)
     (tmp_path / "transforms" / "tools" / "__init__.py").write_text("from .deep import two\n")
     (tmp_path / "transforms" / "tools" / "deep.py").write_text("two = 2\n")
@@ -108,6 +109,14 @@ def transform(df):
     assert not list(tmp_path.rglob("__pycache__"))
     del first, second
     assert not [name for name in sys.modules if "_lake_user" in name]
+
+
+def test_a_sibling_imports_a_sibling_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "transforms").mkdir()
+    (tmp_path / "transforms" / "lake_rates.py").write_text("rate = 3\n")
+    (tmp_path / "transforms" / "lake_helpers.py").write_text("from lake_rates import rate\n")
+    loaded = python(tmp_path, "import lake_helpers\ndef transform(df): return df.assign(total=lake_helpers.rate)")
+    assert loaded.apply(BATCH, RECORDS)[0]["total"].to_pylist() == [3, 3, 3]
 
 
 def test_a_transform_named_like_a_library_hides_nothing(tmp_path: Path) -> None:
